@@ -1,0 +1,140 @@
+"""A proxy in front of a server, which misbehaves for chosen calls on a real socket."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+import xmlrpc.client
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Callable
+from urllib.parse import urlsplit
+
+
+class Exchange:
+    """One request of a client's, not yet answered."""
+
+    def __init__(self, client: socket.socket, upstream: tuple[str, int]) -> None:
+        self.client = client
+        self._upstream = upstream
+        self.request = b""
+
+    def read(self) -> bool:
+        """Read the whole request; False where the client sent none."""
+        with contextlib.suppress(ConnectionError):
+            while b"\r\n\r\n" not in self.request:
+                received = self.client.recv(65536)
+                if not received:
+                    return False
+                self.request += received
+            head, _, body = self.request.partition(b"\r\n\r\n")
+            length = next(
+                int(line.split(b":")[1])
+                for line in head.split(b"\r\n")
+                if line.lower().startswith(b"content-length:")
+            )
+            while len(body) < length:
+                received = self.client.recv(65536)
+                if not received:
+                    return False
+                body += received
+            self.request = head + b"\r\n\r\n" + body
+            return True
+        return False
+
+    @property
+    def method(self) -> str:
+        """What was called: "authenticate", or for execute_kw the model's method."""
+        params, name = xmlrpc.client.loads(self.request.partition(b"\r\n\r\n")[2])
+        return str(params[4]) if name == "execute_kw" else str(name)
+
+    def forward(self) -> bytes:
+        """Have the server act on the request, and return its whole reply."""
+        with socket.create_connection(self._upstream, timeout=60) as server:
+            server.sendall(self.request)
+            return b"".join(iter(lambda: server.recv(65536), b""))
+
+    def send(self, *pieces: bytes, pause: float = 0.0) -> None:
+        """Send pieces with a pause after each, for as long as the client stays."""
+        with contextlib.suppress(OSError):
+            for piece in pieces:
+                self.client.sendall(piece)
+                time.sleep(pause)
+
+    def reset(self) -> None:
+        """End the connection with a TCP reset."""
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def hold(self) -> None:
+        """Say nothing until the client gives up."""
+        with contextlib.suppress(OSError):
+            self.client.recv(1)
+
+
+Answer = Callable[[Exchange], None]
+
+
+class Proxy:
+    """Passes calls on, but answers a method in `faults` with that function.
+
+    `calls` holds the methods that were asked for, in their order.
+    """
+
+    def __init__(self, upstream_url: str) -> None:
+        parts = urlsplit(upstream_url)
+        self._upstream = (parts.hostname or "", parts.port or 80)
+        self.faults: dict[str, Answer] = {}
+        self.calls: list[str] = []
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.address: tuple[str, int] = self._listener.getsockname()
+        self.url = f"http://127.0.0.1:{self.address[1]}"
+
+    def __enter__(self) -> Proxy:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # which wakes accept()
+        self._listener.close()
+
+    @contextlib.contextmanager
+    def answering(self, method: str, fault: Answer) -> Iterator[None]:
+        self.faults[method] = fault
+        self.calls.clear()
+        try:
+            yield
+        finally:
+            del self.faults[method]
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client:
+            exchange = Exchange(client, self._upstream)
+            if not exchange.read():
+                return
+            self.calls.append(exchange.method)
+            fault = self.faults.get(exchange.method)
+            if fault:
+                fault(exchange)
+            else:
+                exchange.send(exchange.forward())
+
+
+def lose_reply(exchange: Exchange) -> None:
+    """The server acts, and the connection breaks before its answer gets through."""
+    exchange.forward()

@@ -1,0 +1,432 @@
+"""What LibraryAPI promises, on the stand-in, and on a real Odoo where ODOO_TEST_URL names one.
+
+The real one needs what `tests/real_odoo` sets up: databases odoo-dev, with the module of the
+books, and odoo-empty, without; the users admin, and clerk, who may not delete.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import unittest
+import uuid
+import xmlrpc.client
+from typing import Any
+from urllib.parse import urlsplit
+
+from library_xmlrpc import (
+    BookNotFoundError,
+    ConnectError,
+    LibraryAPI,
+    LoginError,
+    ServerError,
+    UnknownOutcomeError,
+)
+from tests.proxy import Proxy, lose_reply
+from tests.standin import StandIn
+from tests.support import enter_for_class
+
+NO_ID = 2**31 - 1  # which no book ever gets here
+
+
+class Contract(unittest.TestCase):
+    """The tests. `url` is set by the classes below, one for each server."""
+
+    url: str
+    backend: type[LibraryAPI] = LibraryAPI
+
+    def api(
+        self, user: str = "admin", pwd: str = "", db: str = "odoo-dev", **kwargs: Any
+    ) -> LibraryAPI:
+        parts = urlsplit(kwargs.pop("url", self.url))
+        return self.backend(parts.hostname or "", parts.port or 0, db, user, pwd or user, **kwargs)
+
+    def setUp(self) -> None:
+        self.catalogue = self.api()
+        self.mark = uuid.uuid4().hex  # in the titles of this test's books alone
+        self.addCleanup(self.delete_books)
+
+    def delete_books(self) -> None:
+        self.execute("unlink", self.search())
+
+    def execute(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method as the administrator, past the API."""
+        server = xmlrpc.client.ServerProxy(f"{self.url}/xmlrpc/2/object", allow_none=True)
+        return server.execute_kw("odoo-dev", 2, "admin", "library.book", method, args, kwargs)
+
+    def search(self) -> list[int]:
+        domain = [["name", "ilike", self.mark]]
+        ids: list[int] = self.execute("search", domain, context={"active_test": False})
+        return ids
+
+    def titles(self) -> list[str]:
+        return [book["name"] for book in self.catalogue.search_read(self.mark)]
+
+    # Reading
+
+    def test_version(self) -> None:
+        self.assertRegex(self.catalogue.version()["server_version"], r"^[0-9]+\.")
+
+    def test_version_needs_no_login(self) -> None:
+        self.assertIn("server_version", self.api(user="nobody", db="no-such").version())
+
+    def test_uid(self) -> None:
+        self.assertEqual(self.catalogue.uid, 2)
+
+    def test_search_read_gives_ids_and_titles(self) -> None:
+        id = self.catalogue.create(f"Emma {self.mark}")
+        books = self.catalogue.search_read(self.mark)
+        self.assertEqual(books, [{"id": id, "name": f"Emma {self.mark}"}])
+
+    def test_search_read_of_nothing(self) -> None:
+        self.assertEqual(self.catalogue.search_read(self.mark), [])
+
+    def test_search_read_of_all(self) -> None:
+        id = self.catalogue.create(f"Emma {self.mark}")
+        for title in (None, ""):
+            self.assertIn(id, [book["id"] for book in self.catalogue.search_read(title)])
+
+    def test_a_search_takes_no_notice_of_case(self) -> None:
+        self.catalogue.create(f"ÉMILE {self.mark}")
+        self.assertEqual(len(self.catalogue.search_read(f"émile {self.mark}")), 1)
+
+    def test_a_search_is_literal(self) -> None:
+        titles = [
+            f"{self.mark} {text}" for text in (r"100% \_o", "100x", r"a_b", "axb", r"a\b", "ab")
+        ]
+        self.catalogue.create_many(titles)
+        for text, found in (("100%", 0), ("a_b", 2), (r"a\b", 4), (r"% \_", 0), ("%", 0)):
+            with self.subTest(text):
+                expected = [titles[found]]
+                books = self.catalogue.search_read(
+                    f"{self.mark} {text}" if text[0] in "1a" else text
+                )
+                self.assertEqual([b["name"] for b in books if self.mark in b["name"]], expected)
+
+    def test_the_order_is_the_servers(self) -> None:
+        self.catalogue.create_many(
+            [f"{name} {self.mark}" for name in ("Persuasion", "Emma", "Evelina")]
+        )
+        ids = self.execute("search", [["name", "ilike", self.mark]])
+        self.assertEqual([book["id"] for book in self.catalogue.search_read(self.mark)], ids)
+
+    def test_limit(self) -> None:
+        self.catalogue.create_many([f"{number:04} {self.mark}" for number in range(2100)])
+        for limit in (1, 999, 1000, 1001, 2099, 2100, 5000):
+            books = self.catalogue.search_read(self.mark, limit)
+            expected = [f"{number:04} {self.mark}" for number in range(min(limit, 2100))]
+            self.assertEqual([book["name"] for book in books], expected)
+
+    def test_a_limit_below_one(self) -> None:
+        with self.assertRaises(ValueError):
+            self.catalogue.search_read(limit=0)
+
+    def test_listing_while_others_write(self) -> None:
+        """Books that are there all the time are listed once each, in the server's order."""
+        ids = self.catalogue.create_many([f"m{n:05} {self.mark}" for n in range(4000)])
+        doomed, others = set(ids[5::7]), self.api()
+        stop = threading.Event()
+
+        def write() -> None:
+            for number, id in enumerate(sorted(doomed, reverse=True)):
+                others.unlink(id)
+                others.create_many([f"{letter}{number} {self.mark}" for letter in "az"])
+                if stop.is_set():
+                    return
+
+        writer = threading.Thread(target=write)
+        listed: list[int] = []
+        for book in self.catalogue.iter_books(self.mark):
+            if not listed:
+                writer.start()
+            listed.append(book["id"])
+        stop.set()
+        writer.join()
+        self.assertEqual(len(listed), len(set(listed)))
+        self.assertEqual(
+            [id for id in listed if id in set(ids) - doomed], [id for id in ids if id not in doomed]
+        )
+
+    # Writing
+
+    def test_create(self) -> None:
+        id = self.catalogue.create(f"Emma {self.mark}")
+        self.assertEqual(self.search(), [id])
+
+    def test_titles_come_back_as_they_went(self) -> None:
+        titles = [
+            f"{self.mark} {text}" for text in ("<&>\"'", "Ω 漢字 🐳", "  spaces ", "\u202eabc")
+        ]
+        ids = self.catalogue.create_many(titles)
+        rows = self.execute("read", ids, ["name"])
+        self.assertEqual([row["name"] for row in rows], titles)
+
+    def test_create_many_gives_ids_in_order(self) -> None:
+        titles = [f"{name} {self.mark}" for name in ("Persuasion", "Emma", "Evelina")]
+        ids = self.catalogue.create_many(titles)
+        self.assertEqual([row["name"] for row in self.execute("read", ids, ["name"])], titles)
+
+    def test_create_many_of_none(self) -> None:
+        self.assertEqual(self.catalogue.create_many([]), [])
+
+    def test_write(self) -> None:
+        id = self.catalogue.create(f"Emma {self.mark}")
+        self.assertIs(self.catalogue.write(id, f"Emilia {self.mark}"), True)
+        self.assertEqual(self.titles(), [f"Emilia {self.mark}"])
+
+    def test_write_of_a_missing_book(self) -> None:
+        with self.assertRaises(BookNotFoundError) as caught:
+            self.catalogue.write(NO_ID, "Emma")
+        self.assertEqual(caught.exception.ids, [NO_ID])
+
+    def test_unlink(self) -> None:
+        id = self.catalogue.create(f"Emma {self.mark}")
+        self.assertIs(self.catalogue.unlink(id), True)
+        self.assertEqual(self.search(), [])
+
+    def test_unlink_of_a_missing_book(self) -> None:
+        with self.assertRaises(BookNotFoundError) as caught:
+            self.catalogue.unlink(NO_ID)
+        self.assertEqual(caught.exception.ids, [NO_ID])
+
+    def test_unlink_many_gives_those_that_existed(self) -> None:
+        first, second = self.catalogue.create_many([f"Emma {self.mark}"] * 2)
+        self.assertEqual(
+            self.catalogue.unlink_many([second, NO_ID, first, second]), [second, first]
+        )
+        self.assertEqual(self.search(), [])
+        self.assertEqual(self.catalogue.unlink_many([first]), [])
+        self.assertEqual(self.catalogue.unlink_many([]), [])
+
+    def test_archived_books_can_be_set_and_deleted(self) -> None:
+        id = self.catalogue.create(f"Emma {self.mark}")
+        self.execute("write", [id], {"active": False})
+        self.assertEqual(self.titles(), [])
+        self.catalogue.write(id, f"Emilia {self.mark}")
+        self.catalogue.unlink(id)
+        self.assertEqual(self.search(), [])
+
+    def test_arguments_that_no_server_accepts(self) -> None:
+        title: Any
+        id: Any
+        for title in (
+            "",
+            " ",
+            "a\nb",
+            "\x1b",
+            "\x7f",
+            "\u2028",
+            "\ud800",
+            "\ufffe",
+            "\U0010ffff",
+            None,
+        ):
+            for call in (
+                self.catalogue.create,
+                lambda title: self.catalogue.create_many(["Emma", title]),
+                lambda title: self.catalogue.write(1, title),
+            ):
+                with self.subTest(title=title), self.assertRaises(ValueError):
+                    call(title)
+        for id in (0, -1, 2**31, True, 1.0, "1", None):
+            for call in (
+                self.catalogue.unlink,
+                lambda id: self.catalogue.unlink_many([1, id]),
+                lambda id: self.catalogue.write(id, "Emma"),
+            ):
+                with self.subTest(id=id), self.assertRaises(ValueError):
+                    call(id)
+        with self.assertRaises(ValueError):
+            self.catalogue.search_read("a\0b")
+
+    # Refusals
+
+    def test_a_wrong_password(self) -> None:
+        api = self.api(pwd="wrong")
+        with self.assertRaisesRegex(LoginError, "wrong user or password"):
+            api.search_read()
+        self.api().search_read(self.mark)  # which forgives the failure
+
+    def test_an_unknown_user(self) -> None:
+        with self.assertRaisesRegex(LoginError, "wrong user or password"):
+            self.api(user="nobody").search_read()
+        self.api().search_read(self.mark)
+
+    def test_an_unknown_database(self) -> None:
+        with self.assertRaisesRegex(LoginError, "no database 'no-such'"):
+            self.api(db="no-such").create("Emma")
+
+    def test_a_user_who_may_not_delete(self) -> None:
+        clerk = self.api(user="clerk")
+        id = clerk.create(f"Emma {self.mark}")
+        clerk.write(id, f"Emilia {self.mark}")
+        with self.assertRaisesRegex(ServerError, "not allowed to delete") as caught:
+            clerk.unlink(id)
+        self.assertNotIsInstance(caught.exception, BookNotFoundError)
+        self.assertEqual(caught.exception.code, 4)
+        self.assertNotIn("\n", str(caught.exception))
+        self.assertEqual(self.search(), [id])
+
+    def test_a_server_without_the_module(self) -> None:
+        api = self.api(db="odoo-empty")
+        for call in (api.search_read, lambda: api.create("Emma"), lambda: api.unlink(1)):
+            with self.assertRaisesRegex(ServerError, "library.book doesn't exist") as caught:
+                call()
+            self.assertIn("install the library_app module", caught.exception.hint)
+
+    def test_zz_a_lock_out_is_not_hammered(self) -> None:
+        """Odoo lets nobody in for a minute after several failures in a row.
+
+        It does so for a database as a whole; this is the last test by its name.
+        """
+        wrong = self.api(pwd="wrong", db="odoo-empty", uid_cache=self.cache("2"))
+        with Proxy(self.url) as proxy:
+            wrong.host, wrong.port = proxy.address
+            for _ in range(10):
+                proxy.calls.clear()
+                with self.assertRaises(LoginError) as caught:
+                    wrong.create("Emma")
+                if "Too many login failures" in str(caught.exception):
+                    break
+            else:
+                self.skipTest("this server does not say so (Odoo 19)")
+            self.assertIn("wait a minute", caught.exception.hint)
+            self.assertEqual(proxy.calls, ["create"])
+
+    # The remembered uid
+
+    def cache(self, content: str | None = None) -> str:
+        """The path of a cache file with this content, or of none yet."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = os.path.join(folder.name, "library", "uid")
+        if content is not None:
+            os.mkdir(os.path.dirname(path))
+            with open(path, "w", encoding="latin-1") as file:
+                file.write(content)
+        return path
+
+    def calls(self, uid_cache: str | None) -> list[str]:
+        """What a search asks the server for."""
+        with Proxy(self.url) as proxy:
+            api = self.api(url=proxy.url, uid_cache=uid_cache)
+            api.search_read(self.mark)
+            self.assertEqual(api.uid, 2)
+            return proxy.calls
+
+    def test_a_remembered_uid_saves_the_login(self) -> None:
+        path = self.cache()
+        self.assertEqual(self.calls(path), ["authenticate", "search_read"])
+        self.assertEqual(self.calls(path), ["search_read"])
+        self.assertEqual(os.listdir(os.path.dirname(path)), ["uid"])
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        with open(path) as file:
+            self.assertEqual(file.read(), "2\n")
+
+    def test_nothing_is_remembered_unasked(self) -> None:
+        for _ in range(2):
+            self.assertEqual(self.calls(None), ["authenticate", "search_read"])
+
+    def test_a_stale_uid_costs_a_login(self) -> None:
+        for stale in ("1", "9999", "6"):  # the system's, nobody's, and another user's
+            path = self.cache(stale)
+            self.assertEqual(self.calls(path), ["search_read", "authenticate", "search_read"])
+            self.assertEqual(self.calls(path), ["search_read"])
+
+    def test_a_spoilt_cache_costs_a_login(self) -> None:
+        for spoilt in ("", "x", "0", "-1", "2.0", "None", "9" * 99, "\xff\0"):
+            with self.subTest(spoilt):
+                path = self.cache(spoilt)
+                self.assertEqual(self.calls(path), ["authenticate", "search_read"])
+                self.assertEqual(self.calls(path), ["search_read"])
+
+    def test_a_cache_that_cannot_be_written(self) -> None:
+        for path in ("/dev/null/uid", os.path.dirname(self.cache(""))):
+            self.assertEqual(self.calls(path), ["authenticate", "search_read"])
+
+    def test_a_stale_uid_makes_no_change_twice(self) -> None:
+        with Proxy(self.url) as proxy:
+            api = self.api(url=proxy.url, uid_cache=self.cache("9999"))
+            ids = api.create_many([f"Emma {self.mark}"] * 2)
+            self.assertEqual(proxy.calls, ["create", "authenticate", "create"])
+        self.assertEqual(sorted(self.search()), ids)
+
+    def test_a_fault_that_is_not_the_uids_stands(self) -> None:
+        id = self.catalogue.create(f"Emma {self.mark}")
+        with Proxy(self.url) as proxy:
+            clerk = self.api("clerk", url=proxy.url, uid_cache=self.cache())
+            uid = clerk.uid
+            proxy.calls.clear()
+            clerk = self.api("clerk", url=proxy.url, uid_cache=self.cache(str(uid)))
+            with self.assertRaisesRegex(ServerError, "not allowed to delete"):
+                clerk.unlink(id)
+            self.assertEqual(proxy.calls, ["search", "unlink"])
+
+    def test_two_at_once_share_a_cache(self) -> None:
+        path = self.cache()
+        seen: list[list[str]] = []
+        threads = [threading.Thread(target=lambda: seen.append(self.calls(path))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(len(seen), 8)
+        self.assertEqual(self.calls(path), ["search_read"])
+
+    # Sent once
+
+    def test_a_lost_reply_is_an_unknown_outcome_and_one_change(self) -> None:
+        """The server has made the change, exactly once, and the client does not say it failed."""
+        kept, doomed = self.catalogue.create_many([f"Emma {self.mark}", f"Evelina {self.mark}"])
+        with Proxy(self.url) as proxy:
+            api = self.api(url=proxy.url)
+            for method, change in (
+                ("create", lambda: api.create(f"Moby-Dick {self.mark}")),
+                ("create", lambda: api.create_many([f"Ulysses {self.mark}"] * 3)),
+                ("write", lambda: api.write(kept, f"Emilia {self.mark}")),
+                ("unlink", lambda: api.unlink(doomed)),
+            ):
+                with self.subTest(method), proxy.answering(method, lose_reply):
+                    with self.assertRaises(UnknownOutcomeError):
+                        change()
+                    self.assertEqual(proxy.calls.count(method), 1)
+        self.assertCountEqual(
+            self.titles(),
+            [f"{name} {self.mark}" for name in ("Emilia", "Moby-Dick", *["Ulysses"] * 3)],
+        )
+
+    def test_a_lost_answer_to_a_question_changes_nothing(self) -> None:
+        id = self.catalogue.create(f"Emma {self.mark}")
+        with Proxy(self.url) as proxy:
+            api = self.api(url=proxy.url)
+            for method, call in (
+                ("version", api.version),
+                ("authenticate", api.search_read),
+                ("search_read", api.search_read),
+                ("search", lambda: api.write(id, "Emilia")),
+                ("search", lambda: api.unlink(id)),
+            ):
+                with self.subTest(method), proxy.answering(method, lose_reply):
+                    with self.assertRaises(ConnectError):
+                        call()
+                    self.assertEqual(proxy.calls.count(method), 1)
+        self.assertEqual(self.titles(), [f"Emma {self.mark}"])
+
+
+class StandInTests(Contract):
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.url = enter_for_class(cls, StandIn()).url
+
+
+@unittest.skipUnless("ODOO_TEST_URL" in os.environ, "ODOO_TEST_URL names no server")
+class RealOdooTests(Contract):
+    url = os.environ.get("ODOO_TEST_URL", "")
+
+
+del Contract  # which has no server of its own
+
+
+if __name__ == "__main__":
+    unittest.main()

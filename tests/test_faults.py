@@ -1,0 +1,375 @@
+"""What the client makes of servers that misbehave, each on a real socket.
+
+Every fault is tried on each kind of call. Whatever the server does, a command ends within its
+deadline with the right exit status, one or two lines on standard error, nothing on standard
+output, and one POST of the call in question.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import random
+import re
+import shutil
+import socket
+import time
+import unittest
+
+from library_xmlrpc import ConnectError, LibraryAPI
+from tests.proxy import Answer, Exchange, Proxy, lose_reply
+from tests.standin import StandIn
+from tests.support import CommandLineTestCase, enter_for_class
+
+TIMEOUT = 0.25  # seconds
+SLACK = 2.0  # seconds that a busy machine may add
+
+COMMANDS = {  # what is called, and by which command
+    "authenticate": ("list",),
+    "search_read": ("list", "moby"),
+    "create": ("add", "Moby-Dick"),
+    "write": ("set", "1", "Moby Dick"),
+    "unlink": ("del", "1"),
+}
+CHANGES = ("create", "write", "unlink")
+
+REFUSED, NOTHING_CHANGED, UNKNOWN = 1, 3, 4  # exit statuses
+
+
+def http(
+    body: bytes, status: str = "200 OK", headers: tuple[str, ...] = ("Content-Type: text/xml",)
+) -> bytes:
+    lines = (f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", "")
+    return "\r\n".join(lines).encode() + body
+
+
+def raw(head: str, body: bytes = b"") -> bytes:
+    return head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body
+
+
+def xml(value: str, kind: str = "params") -> bytes:
+    inner = f"<param>{value}</param>" if kind == "params" else value
+    return (
+        f"<?xml version='1.0'?><methodResponse><{kind}>{inner}</{kind}></methodResponse>".encode()
+    )
+
+
+def value(content: str) -> bytes:
+    return http(xml(f"<value>{content}</value>"))
+
+
+def fault(members: str) -> bytes:
+    return http(xml(f"<value><struct>{members}</struct></value>", "fault"))
+
+
+def member(name: str, content: str) -> str:
+    return f"<member><name>{name}</name><value>{content}</value></member>"
+
+
+def packed(body: bytes) -> bytes:
+    return http(body, headers=("Content-Encoding: gzip",))
+
+
+def sends(*pieces: bytes, pause: float = 0.0) -> Answer:
+    return lambda exchange: exchange.send(*pieces, pause=pause)
+
+
+def trickles(reply: bytes, after: int) -> Answer:
+    """The reply at once up to an offset, and from there on byte by byte, too slow to wait for."""
+    rest = (reply[i : i + 1] for i in range(after, len(reply)))
+    return lambda exchange: exchange.send(reply[:after], *rest, pause=0.02)
+
+
+def cut_off(exchange: Exchange) -> None:
+    exchange.send(exchange.forward()[:-20])
+
+
+TRUE = xml("<value><boolean>1</boolean></value>")
+ENTITIES = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10 if i else "ha" * 50}">' for i in range(9))
+BOMB = gzip.compress(b"<?xml version='1.0'?><methodResponse>" + b" " * (80 * 2**20))
+NESTED = "<array><data><value>" * 3000 + "</value></data></array>" * 3000
+
+# After these nobody can know whether a change was made: status 4 for one, 3 for a question.
+LOST: dict[str, Answer] = {
+    "closed": lambda exchange: None,
+    "closed after the change": lose_reply,
+    "reset": Exchange.reset,
+    "silent": Exchange.hold,
+    "trickling headers": trickles(http(TRUE), after=5),
+    "trickling body": trickles(http(TRUE), after=len(http(TRUE)) - 90),
+    "trickling chunks": trickles(raw("HTTP/1.1 200 OK\nTransfer-Encoding: chunked", b"1\r\n<"), 50),
+    "endless header": sends(b"HTTP/1.1 200 OK\r\nX: ", *[b"x" * 99] * 1000),
+    "endless 100 Continue": sends(*[b"HTTP/1.1 100 Continue\r\n\r\n"] * 40, pause=0.01),
+    "cut off": cut_off,
+    "garbage": sends(random.Random(1).randbytes(3000)),
+    "garbage with line ends": sends(b"\x1b[2J\r\n" * 100),
+    "TLS alert": sends(b"\x15\x03\x01\x00\x02\x02\x46"),
+    "HTML": sends(http(b"<!doctype html><html><body>Welcome<br></body></html>")),
+    "well-formed HTML": sends(http(b"<html><body>Welcome</body></html>")),
+    "another XML-RPC document": sends(
+        http(b"<methodCall><methodName>x</methodName><params></params></methodCall>")
+    ),
+    "two values": sends(
+        http(TRUE.replace(b"</param>", b"</param><param><value>1</value></param>"))
+    ),
+    "no value": sends(http(b"<methodResponse><params></params></methodResponse>")),
+    "text after the end": sends(http(TRUE + b"more")),
+    "empty": sends(http(b"")),
+    "nothing but headers": sends(raw("HTTP/1.1 200 OK")),
+    "Content-Length too large": sends(http(TRUE).replace(b"Length: 1", b"Length: 9")),
+    "Content-Length too small": sends(raw("HTTP/1.1 200 OK\nContent-Length: 30", TRUE)),
+    "chunk without a size": sends(raw("HTTP/1.1 200 OK\nTransfer-Encoding: chunked", b"zz\r\n")),
+    "chunk cut off": sends(raw("HTTP/1.1 200 OK\nTransfer-Encoding: chunked", b"999\r\n" + TRUE)),
+    "no last chunk": sends(
+        raw("HTTP/1.1 200 OK\nTransfer-Encoding: chunked", b"%x\r\n%s\r\n" % (len(TRUE), TRUE))
+    ),
+    "too many headers": sends(http(TRUE, headers=tuple(f"X-{i}: x" for i in range(200)))),
+    "too long a header": sends(http(TRUE, headers=(f"X: {'x' * 70_000}",))),
+    "HTTP 204": sends(raw("HTTP/1.1 204 No Content")),
+    "HTTP 500": sends(http(b"oops", "500 Internal Server Error")),
+    "HTTP 502": sends(http(b"oops", "502 Bad Gateway")),
+    "HTTP 503": sends(http(TRUE, "503 Service Unavailable")),
+    "HTTP 504": sends(http(b"oops", "504 Gateway Timeout")),
+    "HTTP 999": sends(http(b"oops", "999 \x1b[31mred")),
+    "gzip that is none": sends(packed(b"no gzip")),
+    "gzip cut off": sends(packed(gzip.compress(TRUE)[:-9])),
+    "gzip with a wrong sum": sends(packed(gzip.compress(TRUE)[:-8] + b"\0" * 8)),
+    "gzip bomb": sends(packed(BOMB)),
+    "entity bomb": sends(http(f"<!DOCTYPE x [{ENTITIES}]>".encode() + xml("<value>&e8;</value>"))),
+    "external entity": sends(
+        http(b'<!DOCTYPE x [<!ENTITY f SYSTEM "file:///etc/passwd">]>' + xml("<value>&f;</value>"))
+    ),
+    "nested arrays": sends(value(NESTED)),
+    "5,000 digits": sends(value(f"<int>{'9' * 5000}</int>")),
+    "no number": sends(value("<int>six</int>")),
+    "an unknown type": sends(value("<float>1</float>")),
+    "not UTF-8": sends(http(b"<?xml version='1.0'?><methodResponse>\xff")),
+    "fault without text": sends(fault(member("faultCode", "<int>2</int>"))),
+    "fault with a number for text": sends(
+        fault(member("faultCode", "<int>2</int>") + member("faultString", "<int>2</int>"))
+    ),
+    "fault that is no struct": sends(http(xml("<value><string>no</string></value>", "fault"))),
+    "fault that is empty": sends(http(xml("", "fault"))),
+    "nil": sends(value("<nil/>")),
+    "a string": sends(value("<string>1</string>")),
+    "a double": sends(value("<double>1.0</double>")),
+    "zero": sends(value("<int>0</int>")),
+    "a struct": sends(value(f"<struct>{member('id', '<int>1</int>')}</struct>")),
+    "a date": sends(value("<dateTime.iso8601>20260101T00:00:00</dateTime.iso8601>")),
+    "a list of lists": sends(
+        value("<array><data><value><array><data/></array></value></data></array>")
+    ),
+}
+
+# Values of the right type for some calls, and not for these.
+WRONG_TYPES: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    "True": (value("<boolean>1</boolean>"), ("authenticate", "search_read", "create")),
+    "False": (value("<boolean>0</boolean>"), ("search_read", "create", "write", "unlink")),
+    "one": (value("<int>1</int>"), ("search_read", "write", "unlink")),
+    "an empty list": (
+        value("<array><data></data></array>"),
+        ("authenticate", "create", "write", "unlink"),
+    ),
+    "a book without an ID": (
+        value(f"<array><data><value><struct>{member('name', 'x')}</struct></value></data></array>"),
+        tuple(COMMANDS),
+    ),
+    "a book with a number for a title": (
+        value(
+            "<array><data><value><struct>"
+            + member("id", "<int>1</int>")
+            + member("name", "<int>1</int>")
+            + "</struct></value></data></array>"
+        ),
+        tuple(COMMANDS),
+    ),
+}
+
+# After these nothing was changed: the request was not carried out.
+NOT_SERVED: dict[str, bytes] = {
+    "301": http(b"", "301 Moved Permanently", ("Location: https://example.com/x",)),
+    "302 to nowhere": http(b"", "302 Found"),
+    "302 to nonsense": http(b"", "302 Found", ("Location: http://[nonsense",)),
+    "302 with an escape": http(b"", "302 Found", ("Location: http://\x1b[2Jx\x9b/",)),
+    "307": http(b"", "307 Temporary Redirect", ("Location: /elsewhere",)),
+    "308": http(TRUE, "308 Permanent Redirect", ("Location: https://example.com/x",)),
+    **{
+        str(status): http(TRUE, f"{status} \x1b[31mNo")
+        for status in (400, 401, 403, 404, 405, 413, 429)
+    },
+    "404 with an endless body": raw("HTTP/1.1 404 Not Found\nContent-Length: 99999999", b"<html>"),
+}
+
+FAULT_TEXTS = {
+    "one line": "No such thing",
+    "several lines": "No such thing.\n\nAsk your administrator.\n",
+    "escapes": "\u202eevil \x85 \u2028 text",
+    "none": "",
+    "a traceback": "Traceback (most recent call last):\n  File x.py, line 1\nValueError: no thing",
+    "a long one": "long " * 100_000,
+}
+
+
+class FaultTests(CommandLineTestCase):
+    proxy: Proxy
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        standin = enter_for_class(cls, StandIn())
+        cls.proxy = enter_for_class(cls, Proxy(standin.url))
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.environ.update(ODOO_URL=self.proxy.url, ODOO_PASSWORD="admin")
+        # The book of `set` and `del` exists, whatever became of it in the test before.
+        self.proxy.faults["search"] = sends(
+            value("<array><data><value><int>1</int></value></data></array>")
+        )
+
+    def check_fault(self, method: str, answer: Answer, status: int) -> str:
+        """Run the method's command against the fault, and give what it says on stderr."""
+        if method == "authenticate":  # no uid is remembered
+            shutil.rmtree(self.environ["XDG_CACHE_HOME"], ignore_errors=True)
+        with self.proxy.answering(method, answer):
+            start = time.monotonic()
+            actual, out, err = self.run_cli(*COMMANDS[method], "--timeout", str(TIMEOUT))
+            seconds = time.monotonic() - start
+        self.assertEqual((actual, out), (status, ""), err)
+        self.assertRegex(err, r"\A(library\.py: error: .+\n)(library\.py: hint: .+\n)?\Z")
+        self.assertNotRegex(err.replace("\n", ""), "[\x00-\x1f\x7f-\x9f\u2028\u202e]")
+        self.assertNotIn("Traceback", err)
+        self.assertLess(len(err), 1500)
+        self.assertEqual(self.proxy.calls.count(method), 1, self.proxy.calls)
+        self.assertLess(seconds, TIMEOUT * 2 + SLACK)
+        return err
+
+    def test_lost(self) -> None:
+        for name, answer in LOST.items():
+            for method in COMMANDS:
+                with self.subTest(name, method=method):
+                    status = UNKNOWN if method in CHANGES else NOTHING_CHANGED
+                    err = self.check_fault(method, answer, status)
+                    if status == UNKNOWN:
+                        self.assertIn("check with list", err)
+
+    def test_wrong_types(self) -> None:
+        for name, (reply, methods) in WRONG_TYPES.items():
+            for method in methods:
+                with self.subTest(name, method=method):
+                    status = UNKNOWN if method in CHANGES else NOTHING_CHANGED
+                    self.check_fault(method, sends(reply), status)
+
+    def test_not_served(self) -> None:
+        for name, reply in NOT_SERVED.items():
+            for method in COMMANDS:
+                with self.subTest(name, method=method):
+                    err = self.check_fault(method, sends(reply), NOTHING_CHANGED)
+                    if re.fullmatch("[0-9]+", name):
+                        self.assertIn(f"HTTP {name}", err)
+
+    def test_faults(self) -> None:
+        for name, text in FAULT_TEXTS.items():
+            for code in (1, 2, 3, 4):
+                members = member("faultCode", f"<int>{code}</int>") + member("faultString", text)
+                for method in COMMANDS:
+                    with self.subTest(name, code=code, method=method):
+                        login = code == 3 or method == "authenticate"
+                        status = NOTHING_CHANGED if login else REFUSED
+                        self.check_fault(method, sends(fault(members)), status)
+
+    def test_cut_off_at_each_byte(self) -> None:
+        for method in COMMANDS:
+            reply = self.reply(method)
+            status = UNKNOWN if method in CHANGES else NOTHING_CHANGED
+            for end in range(len(reply)):
+                with self.subTest(method=method, end=end):
+                    self.check_fault(method, sends(reply[:end]), status)
+
+    def reply(self, method: str) -> bytes:
+        """The server's own, whole."""
+        replies: list[bytes] = []
+        with self.proxy.answering(method, lambda exchange: replies.append(exchange.forward())):
+            self.run_cli(*COMMANDS[method])
+        return replies[0]
+
+    def test_a_packed_reply_is_an_answer(self) -> None:
+        with self.proxy.answering(
+            "create", sends(packed(gzip.compress(xml("<value><int>7</int></value>"))))
+        ):
+            self.check("add", "Emma", out="Book added with ID 7 for title Emma.\n")
+
+    def test_chunks_are_an_answer(self) -> None:
+        body = xml("<value><int>7</int></value>")
+        chunks = b"".join(b"1\r\n%c\r\n" % octet for octet in body) + b"0\r\n\r\n"
+        reply = raw("HTTP/1.1 200 OK\nTransfer-Encoding: chunked", chunks)
+        with self.proxy.answering("create", sends(reply)):
+            self.check("add", "Emma", out="Book added with ID 7 for title Emma.\n")
+
+    def test_a_connection_that_stays_open_is_no_reason_to_wait(self) -> None:
+        def keep_open(exchange: Exchange) -> None:
+            exchange.send(value("<int>7</int>"))
+            exchange.hold()
+
+        with self.proxy.answering("create", keep_open):
+            self.check("add", "Emma", out="Book added with ID 7 for title Emma.\n")
+
+    def test_books_without_a_title(self) -> None:
+        book = "<value><struct>{}</struct></value>"
+        rows = [
+            member("id", "<int>1</int>") + member("name", "<boolean>0</boolean>"),
+            member("id", "<int>2</int>"),
+            member("id", "<int>3</int>") + member("name", "<nil/>"),
+        ]
+        reply = value(f"<array><data>{''.join(map(book.format, rows))}</data></array>")
+        with self.proxy.answering("search_read", sends(reply)):
+            self.check("list", out="1 \n2 \n3 \n")
+
+
+class NoServerTests(CommandLineTestCase):
+    """No server: nothing was sent, so nothing was changed."""
+
+    def check_no_server(self, url: str, reason: str) -> None:
+        self.environ.update(ODOO_URL=url, ODOO_PASSWORD="admin")
+        for argv in COMMANDS.values():
+            with self.subTest(argv=argv):
+                self.check(
+                    *argv, status=3, err=re.compile(f"error: cannot connect to {url}: {reason}")
+                )
+
+    def test_nobody_listens(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        self.check_no_server(f"http://127.0.0.1:{port}", "connection refused\n.*start the server")
+
+    def test_an_unknown_host(self) -> None:
+        self.check_no_server("http://no-such-host.invalid:80", "unknown host")
+
+    def test_a_host_that_does_not_answer(self) -> None:
+        with socket.socket() as full:  # a queue of one, which is taken
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            address = full.getsockname()
+            waiting = [socket.socket() for _ in range(3)]
+            for one in waiting:
+                self.addCleanup(one.close)
+                one.setblocking(False)
+                one.connect_ex(address)
+            self.environ["ODOO_TIMEOUT"] = str(TIMEOUT)
+            self.check_no_server(f"http://127.0.0.1:{address[1]}", "timed out")
+
+    def test_a_server_that_does_not_read(self) -> None:
+        """A request that never got out whole can't have been carried out."""
+        uid_cache = os.path.join(self.home, "uid")
+        with open(uid_cache, "w") as file:
+            file.write("2")
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            api = LibraryAPI(
+                "127.0.0.1", port, "db", "user", "pwd", timeout=TIMEOUT, uid_cache=uid_cache
+            )
+            with self.assertRaisesRegex(ConnectError, "cannot send to .*: timed out"):
+                api.create("x" * 20_000_000)
+
+
+if __name__ == "__main__":
+    unittest.main()

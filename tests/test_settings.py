@@ -1,0 +1,412 @@
+"""Where the settings come from: option, else environment, else profile, else default."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import sys
+import time
+import unittest
+from typing import Any
+
+import library
+from library_xmlrpc import LibraryAPI
+from tests.support import CommandLineTestCase
+
+DEFAULTS = {
+    "host": "localhost",
+    "port": 8069,
+    "scheme": "http",
+    "db": "odoo-dev",
+    "user": "admin",
+    "pwd": "admin",
+    "timeout": 120.0,
+}
+
+
+class Recorder(LibraryAPI):
+    """A backend without books, which keeps what it was made with."""
+
+    settings: dict[str, Any]
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        type(self).settings = settings
+
+    def iter_books(self, title: str | None = None, limit: int | None = None) -> Any:
+        return iter(())
+
+
+class SettingsTests(CommandLineTestCase):
+    backend = Recorder
+
+    def check_settings(self, *options: str, **expected: Any) -> None:
+        self.check("list", *options)
+        settings = dict(Recorder.settings)
+        del settings["uid_cache"]
+        self.assertEqual(settings, {**DEFAULTS, **expected})
+
+    def check_config_error(self, *options: str, err: str) -> None:
+        """Exit status 2, and a message that begins with where the mistake is."""
+        pattern = rf"\Alibrary\.py: error: {err}.*\n(library\.py: .*\n)?\Z"
+        self.check("list", *options, status=2, err=re.compile(pattern))
+
+    def write_profiles(self, text: str, mode: int = 0o600, path: str = "") -> str:
+        path = path or os.path.join(self.environ["XDG_CONFIG_HOME"], "library", "library.ini")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, mode)
+        return path
+
+    # Precedence
+
+    def test_defaults(self) -> None:
+        self.check_settings()
+
+    def test_environment(self) -> None:
+        self.environ.update(
+            ODOO_URL="https://odoo.example.com",
+            ODOO_DB="books",
+            ODOO_USER="eva",
+            ODOO_PASSWORD="secret",
+            ODOO_TIMEOUT="2.5",
+        )
+        self.check_settings(
+            host="odoo.example.com",
+            port=443,
+            scheme="https",
+            db="books",
+            user="eva",
+            pwd="secret",
+            timeout=2.5,
+        )
+
+    def test_empty_variables_count_as_unset(self) -> None:
+        for name in ("URL", "DB", "USER", "PASSWORD", "API_KEY", "TIMEOUT", "PROFILE"):
+            self.environ[f"ODOO_{name}"] = ""
+        self.check_settings()
+
+    def test_an_option_outranks_the_environment(self) -> None:
+        self.environ.update(
+            ODOO_URL="http://other", ODOO_DB="other", ODOO_USER="other", ODOO_TIMEOUT="9"
+        )
+        self.environ["ODOO_PASSWORD"] = "secret"
+        options = ("--url", "http://[::1]:8070/", "--db", "d", "--user", "u", "--timeout", "3")
+        self.check_settings(
+            *options, host="::1", port=8070, db="d", user="u", pwd="secret", timeout=3.0
+        )
+
+    def test_options_before_the_command_or_after_it(self) -> None:
+        for argv in (
+            ("--db", "d", "list"),
+            ("list", "--db", "d"),
+            ("--db", "x", "list", "--db", "d"),
+        ):
+            self.environ["ODOO_PASSWORD"] = "secret"
+            self.check(*argv)
+            self.assertEqual(Recorder.settings["db"], "d")
+
+    def test_the_environment_outranks_a_profile(self) -> None:
+        self.write_profiles(
+            "[DEFAULT]\ndb = profile\nuser = profile\ntimeout = 5\npassword = profile"
+        )
+        self.environ.update(ODOO_DB="d", ODOO_PASSWORD="secret")
+        self.check_settings(db="d", user="profile", pwd="secret", timeout=5.0)
+
+    def test_an_api_key_outranks_a_password(self) -> None:
+        self.environ.update(ODOO_API_KEY="key", ODOO_PASSWORD="secret")
+        self.check_settings(pwd="key")
+        self.write_profiles("[DEFAULT]\napi_key = profile-key\npassword = profile-secret")
+        del self.environ["ODOO_API_KEY"], self.environ["ODOO_PASSWORD"]
+        self.check_settings(pwd="profile-key")
+
+    # Profiles
+
+    def test_the_default_profile(self) -> None:
+        self.write_profiles(
+            "[DEFAULT]\nurl = http://a:1\ndb = d\nuser = u\npassword = p%20\ntimeout = 5\n"
+            "[b]\ndb = x\n"
+        )
+        self.check_settings(host="a", port=1, db="d", user="u", pwd="p%20", timeout=5.0)
+
+    def test_a_profile_by_name(self) -> None:
+        self.write_profiles("[DEFAULT]\nurl = http://a:1\nuser = u\n[b]\ndb = x\npassword = p")
+        expected = {"host": "a", "port": 1, "user": "u", "db": "x", "pwd": "p"}
+        self.check_settings("--profile", "b", **expected)
+        self.environ["ODOO_PROFILE"] = "b"
+        self.check_settings(**expected)
+        self.environ["ODOO_PROFILE"] = "other"
+        self.check_settings("--profile", "b", **expected)
+
+    def test_a_profile_without_xdg_variables(self) -> None:
+        del self.environ["XDG_CONFIG_HOME"]
+        self.write_profiles(
+            "[DEFAULT]\npassword = p", path=os.path.join(self.home, ".config/library/library.ini")
+        )
+        self.check_settings(pwd="p")
+
+    def test_a_relative_xdg_folder_is_none(self) -> None:
+        self.environ["XDG_CONFIG_HOME"] = "config"
+        self.write_profiles(
+            "[DEFAULT]\ndb = unasked", path=os.path.join(self.home, "config/library/library.ini")
+        )
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        os.chdir(self.home)
+        self.check_settings()
+
+    def test_a_config_file(self) -> None:
+        self.write_profiles("[DEFAULT]\npassword = no")
+        path = self.write_profiles("[DEFAULT]\npassword = p", path=os.path.join(self.home, "x.ini"))
+        self.check_settings("--config", path, pwd="p")
+
+    def test_the_keys_of_odooly(self) -> None:
+        path = self.write_profiles(
+            "[DEFAULT]\nscheme = https\nhost = a.example.com\nport = 443\n"
+            "database = d\nusername = u\n"
+            "[demo]\npassword = p\nprotocol = xmlrpc\n"
+            "[other]\nhost = b.example.com\npassword = p\n"
+            "[erppeek]\nserver = http://localhost:8070\nusername = v\npassword = p\n"
+            "[six]\nhost = ::1\npassword = p\n",
+            path=os.path.join(self.home, "odooly.ini"),
+        )
+        options = ("--config", path, "--profile")
+        common = {"scheme": "https", "port": 443, "db": "d", "user": "u", "pwd": "p"}
+        self.check_settings(*options, "demo", **common, host="a.example.com")
+        self.check_settings(*options, "other", **common, host="b.example.com")
+        self.check_settings(*options, "six", **common, host="::1")
+        self.check_settings(*options, "erppeek", port=8070, db="d", user="v", pwd="p")
+
+    def test_a_section_outranks_default_under_another_name(self) -> None:
+        self.write_profiles(
+            "[DEFAULT]\nurl = http://a:1\ndb = a\nuser = a\napi_key = a\n"
+            "[b]\nhost = b\nport = 2\ndatabase = b\nusername = b\npassword = b\n"
+        )
+        self.check_settings("--profile", "b", host="b", port=2, db="b", user="b", pwd="b")
+
+    def test_no_file_of_the_current_folder_is_read(self) -> None:
+        for name in ("library.ini", "odooly.ini", "erppeek.ini"):
+            self.write_profiles("[DEFAULT]\ndb = unasked", path=os.path.join(self.home, name))
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.home)
+        self.check_settings()
+
+    def test_a_file_with_a_secret_that_others_can_read(self) -> None:
+        for key in ("password", "api_key"):
+            for mode in (0o640, 0o604, 0o644):
+                path = self.write_profiles(f"[DEFAULT]\n[b]\n{key} = p", mode=mode)
+                self.check(
+                    "list",
+                    status=2,
+                    err=f"library.py: error: {path} holds a password, and others can read it\n"
+                    f"library.py: hint: chmod 600 {path}\n",
+                )
+
+    def test_a_file_without_a_secret_that_others_can_read(self) -> None:
+        self.write_profiles("[DEFAULT]\ntimeout = 5", mode=0o644)
+        self.check_settings(timeout=5.0)
+
+    def test_a_profiles_password_is_for_its_server_alone(self) -> None:
+        path = self.write_profiles("[DEFAULT]\nurl = http://a:1\npassword = hunter2")
+        where = re.escape(f"password in [DEFAULT] of {path}")
+        self.check_config_error(
+            "--url", "http://b:1", err=f"--url: the {where} is for http://a:1 alone"
+        )
+        self.check_config_error("--url", "https://a:1", err="--url")
+        self.environ["ODOO_URL"] = "http://a:2"
+        self.check_config_error(err=f"ODOO_URL: the {where} is for http://a:1 alone")
+        self.environ["ODOO_URL"] = "HTTP://A:1/"
+        self.check_settings(host="a", port=1, pwd="hunter2")
+        self.environ.update(ODOO_URL="http://b:1", ODOO_PASSWORD="p")
+        self.check_settings(host="b", port=1, pwd="p")
+
+    def test_a_profiles_password_without_a_url_is_for_the_default_server(self) -> None:
+        self.write_profiles("[DEFAULT]\npassword = hunter2")
+        self.check_settings(pwd="hunter2")
+        self.check_config_error("--url", "http://b:1", err="--url: .*http://localhost:8069 alone")
+
+    # Passwords
+
+    def test_the_default_password_is_for_the_defaults_alone(self) -> None:
+        for options in (
+            ("--url", "http://localhost:8070"),
+            ("--url", "https://localhost:8069"),
+            ("--db", "other"),
+            ("--user", "other"),
+        ):
+            with self.subTest(options):
+                self.check_config_error(*options, err="no password for")
+        self.check_settings(
+            "--url", "http://localhost:8069/", "--db", "odoo-dev", "--user", "admin"
+        )
+
+    def test_a_prompt_on_a_terminal(self) -> None:
+        program = (
+            "import sys; sys.path.insert(0, sys.argv[1]); import library; "
+            "from tests.test_settings import Recorder; "
+            "status = library.main(['list', '--user', 'eva'], backend=Recorder); "
+            "print(status, Recorder.settings['pwd'][::-1])"
+        )
+        folder = os.path.dirname(os.path.abspath(library.__file__))
+        for typed, expected in (
+            (b"typed-secret\n", "0 terces-depyt"),
+            (b"\x04", "no password given"),
+            (b"\n", "empty"),
+        ):
+            with self.subTest(typed):
+                screen = self.on_a_terminal(program, folder, typed)
+                self.assertIn(
+                    "Password of eva on http://localhost:8069, database odoo-dev: ", screen
+                )
+                self.assertIn(expected, screen)
+                self.assertNotIn("typed-secret", screen)
+
+    def on_a_terminal(self, program: str, folder: str, typed: bytes) -> str:
+        """What a Python program shows on a terminal of its own, where this is typed."""
+        pid, terminal = pty.fork()
+        if pid == 0:
+            environ = {**self.environ, "PYTHONPATH": folder}
+            os.chdir(folder)
+            os.execve(sys.executable, [sys.executable, "-c", program, folder], environ)
+        screen = b""
+        try:
+            while b": " not in screen:
+                screen += os.read(terminal, 1024)
+            time.sleep(0.1)  # for getpass to have switched the echo off
+            os.write(terminal, typed)
+            while True:
+                screen += os.read(terminal, 1024)
+        except OSError:  # Linux's way of saying that the program has ended
+            pass
+        finally:
+            os.close(terminal)
+            os.waitpid(pid, 0)
+        return screen.decode()
+
+    def test_no_prompt_without_a_terminal(self) -> None:
+        status, out, err = self.run_cli("list", "--user", "eva", stdin=io.StringIO("secret\n"))
+        self.assertEqual((status, out), (2, ""))
+        self.assertEqual(
+            err,
+            "library.py: error: no password for eva on http://localhost:8069\n"
+            "library.py: hint: set ODOO_API_KEY or ODOO_PASSWORD\n",
+        )
+
+    def test_no_argument_takes_a_password(self) -> None:
+        self.check("list", "--password", "x", status=2, err=re.compile("unrecognized arguments"))
+
+    # Malformed values, named with where they come from
+
+    def test_malformed_urls(self) -> None:
+        for url in (
+            "localhost:8069",
+            "ftp://localhost",
+            "http://",
+            "http://:8069",
+            "http://localhost:99999",
+            "http://localhost:0",
+            "http://localhost:x",
+            "http://localhost:８０",
+            "http://local host",
+            "http://localhost/odoo",
+            "http://localhost?x",
+            "http://localhost#x",
+            "http://[::1",
+            "http://a\x1b[2J",
+            "http://a\n",
+            "http://eva:hunter2@localhost",
+            "http://ü..b",
+        ):
+            with self.subTest(url):
+                self.check_config_error("--url", url, err="--url: ")
+                self.environ["ODOO_URL"] = url
+                self.check_config_error(err="ODOO_URL: ")
+                self.assertNotIn("hunter2", self.run_cli("list")[2])
+                del self.environ["ODOO_URL"]
+        path = self.write_profiles("[DEFAULT]\nurl = localhost")
+        self.check_config_error(err=re.escape(f"url in [DEFAULT] of {path}: "))
+
+    def test_malformed_timeouts(self) -> None:
+        for seconds in ("0", "-1", "x", "nan", "inf", "1e9", "1 2"):
+            with self.subTest(seconds):
+                self.check_config_error(f"--timeout={seconds}", err="--timeout: ")
+                self.environ["ODOO_TIMEOUT"] = seconds
+                self.check_config_error(err="ODOO_TIMEOUT: ")
+                del self.environ["ODOO_TIMEOUT"]
+        path = self.write_profiles("[DEFAULT]\ntimeout = soon")
+        self.check_config_error(err=re.escape(f"timeout in [DEFAULT] of {path}: "))
+
+    def test_malformed_names(self) -> None:
+        for name in ("db", "user"):
+            for text in ("", "a\x1bb", "a\nb", "\udce9"):
+                with self.subTest(name=name, text=text):
+                    self.check_config_error(f"--{name}", text, err=f"--{name}: ")
+
+    def test_malformed_passwords_are_not_shown(self) -> None:
+        for variable in ("ODOO_API_KEY", "ODOO_PASSWORD"):
+            self.environ[variable] = "hunter2\x01"
+            self.check_config_error(err=f"{variable}: ")
+            self.assertNotIn("hunter2", self.run_cli("list", "--debug")[2])
+            del self.environ[variable]
+        path = self.write_profiles("[DEFAULT]\npassword = hunter2\x01")
+        self.check_config_error(err=re.escape(f"password in [DEFAULT] of {path}: "))
+
+    def test_unknown_profiles(self) -> None:
+        self.check_config_error("--profile", "b", err="cannot read .*library.ini: No such file")
+        path = self.write_profiles("[a]\ndb = x")
+        self.check_config_error("--profile", "b", err=f"--profile: no profile 'b' in {path}")
+        self.environ["ODOO_PROFILE"] = "b"
+        self.check_config_error(err=f"ODOO_PROFILE: no profile 'b' in {path}")
+
+    def test_files_that_cannot_be_read(self) -> None:
+        self.check_config_error("--config", "/no/such.ini", err="cannot read /no/such.ini: No such")
+        self.check_config_error("--config", self.home, err=f"cannot read {self.home}: Is a dir")
+
+    def test_files_that_are_no_ini_files(self) -> None:
+        for text in (
+            "password hunter2",
+            "[DEFAULT]\npassword hunter2",
+            "[DEFAULT]\npassword = hunter2\npassword = hunter2",
+            "[a]\n[a]\npassword = hunter2",
+            "[DEFAULT]\n hunter2\n",
+        ):
+            with self.subTest(text):
+                path = self.write_profiles(text)
+                self.check_config_error(err=f"{path} is not an ini file")
+                self.assertNotIn("hunter2", self.run_cli("list", "--debug")[2])
+        with open(path, "wb") as file:
+            file.write(b"[DEFAULT]\npassword = \xff")
+        self.check_config_error(err=f"{path} is not an ini file")
+
+    # The remembered uid
+
+    def test_the_uid_cache_is_of_one_server_database_and_user(self) -> None:
+        seen = set()
+        self.environ["ODOO_PASSWORD"] = "secret"
+        for options in (
+            (),
+            ("--url", "http://localhost:8070"),
+            ("--url", "https://localhost:8069"),
+            ("--db", "d"),
+            ("--user", "u"),
+            ("--user", "../../u", "--db", "/"),
+        ):
+            self.check("list", *options)
+            folder, name = os.path.split(Recorder.settings["uid_cache"])
+            self.assertEqual(folder, os.path.join(self.environ["XDG_CACHE_HOME"], "library"))
+            self.assertNotIn("secret", name)
+            seen.add(name)
+        self.assertEqual(len(seen), 6)
+
+    def test_the_uid_cache_without_xdg_variables(self) -> None:
+        del self.environ["XDG_CACHE_HOME"]
+        self.check("list")
+        folder = os.path.dirname(Recorder.settings["uid_cache"])
+        self.assertEqual(folder, os.path.join(self.home, ".cache", "library"))
+
+
+if __name__ == "__main__":
+    unittest.main()
