@@ -52,7 +52,6 @@ DEFAULTS = {
     "user": "admin",
     "timeout": "120",
 }
-PROGRESS_WIDTH = 60
 DEFAULT_PASSWORD = "admin"  # of the default user in the default database on the default server
 
 PROFILE_KEYS = {  # of the settings; the second ones are ERPpeek's and Odooly's
@@ -103,24 +102,25 @@ def add_lines(args: argparse.Namespace, api: LibraryAPI) -> int:
     total, done, started = len(args.lines), 0, time.monotonic()
     try:
         while done < total:
-            show_progress(args, done, total, time.monotonic() - started)
-            numbers, titles = zip(*args.lines[done : done + BATCH])
+            rate = f", {done / (time.monotonic() - started):.0f} a second" if done else ""
+            show_progress(args, f"{done} of {total} added{rate}")
+            titles = [title for _, title in args.lines[done : done + BATCH]]
             ids = api.create_many(titles)
             done += len(ids)
-            wipe_progress(args)
+            show_progress(args, "")
             confirm_added(args, ids, titles)
     except (LibraryError, KeyboardInterrupt, BrokenPipeError) as error:
-        wipe_progress(args)
+        show_progress(args, "")
         if done == total:
             raise
-        first, last = args.lines[done][0], numbers[-1]
+        numbers = [number for number, _ in args.lines[done : done + BATCH]]
         if isinstance(error, (UnknownOutcomeError, ChangeInterrupted)):
             advice = (
-                f"check with list whether lines {first} to {last} were added, all or none; "
-                f"start again at line {first} or {last + 1}"
+                f"check with list whether lines {numbers[0]} to {numbers[-1]} were added, "
+                f"all or none; start again at line {numbers[0]} or {numbers[-1] + 1}"
             )
         else:
-            advice = f"nothing from line {first} on was added: start again there"
+            advice = f"nothing from line {numbers[0]} on was added: start again there"
         if isinstance(error, KeyboardInterrupt):
             raise type(error)(advice) from None
         if isinstance(error, BrokenPipeError):
@@ -206,30 +206,39 @@ def is_terminal(stream: Any) -> bool:
     return stream is not None and stream.isatty()
 
 
+def show_progress(args: argparse.Namespace, text: str) -> None:
+    """Show `text` on a terminal until the next call, in place of what was shown before."""
+    if is_terminal(sys.stderr) and not args.quiet:
+        sys.stderr.write(f"\r{text:<60}\r")
+        sys.stderr.flush()
+
+
 def complain(*messages: str) -> None:
-    """Print messages on standard error, a line each. Nobody may be there to read them."""
+    """Print messages, a line each, on standard error if there is one."""
+    if sys.stderr is None:
+        return
     try:
         for message in filter(None, messages):
             sys.stderr.write(f"{program()}: {printable(message)}\n")
-    except (OSError, AttributeError):  # AttributeError: it is None where it was closed
+    except OSError:  # nobody reads them; the exit status remains
         pass
 
 
-def fail(error: BaseException) -> int:
+def fail(error: LibraryError | KeyboardInterrupt) -> int:
     """Say what went wrong and give the exit status that says so too."""
     if isinstance(error, KeyboardInterrupt):
         under_way = " while a change was under way" if isinstance(error, ChangeInterrupted) else ""
-        advice = str(error) or (under_way and "check with list whether it was made")
-        complain(f"interrupted{under_way}", advice and f"hint: {advice}")
+        hint = str(error) or (under_way and "check with list whether it was made")
+        complain(f"interrupted{under_way}", hint and f"hint: {hint}")
         return 130
-    hint = getattr(error, "hint", "")
+    hint = error.hint
     if isinstance(error, UnknownOutcomeError):
         hint = hint or "check with list before you try again"
     complain(f"error: {error}", hint and f"hint: {hint}")
     return next((status for kind, status in EXIT_STATUS.items() if isinstance(error, kind)), 1)
 
 
-def show_traceback(error: BaseException, pwd: str, user: str) -> None:
+def show_traceback(error: LibraryError, pwd: str, user: str) -> None:
     """For --debug: Python's, and the server's where there is one."""
     import traceback
 
@@ -238,19 +247,6 @@ def show_traceback(error: BaseException, pwd: str, user: str) -> None:
         text += f"The server's fault {error.code}:\n{error.text}"
     for line in mask(text, pwd, user).splitlines():
         complain(f"debug: {line}")
-
-
-def show_progress(args: argparse.Namespace, done: int, total: int, seconds: float) -> None:
-    if is_terminal(sys.stderr) and not args.quiet:
-        rate = f", {done / seconds:.0f} a second" if done else ""
-        sys.stderr.write(f"\r{f'{done} of {total} added{rate}':<{PROGRESS_WIDTH}}")
-        sys.stderr.flush()
-
-
-def wipe_progress(args: argparse.Namespace) -> None:
-    if is_terminal(sys.stderr) and not args.quiet:
-        sys.stderr.write(f"\r{'':{PROGRESS_WIDTH}}\r")
-        sys.stderr.flush()
 
 
 # --- Settings: option, else environment, else profile, else default ------------------------------
@@ -426,48 +422,46 @@ def read_ini(path: str) -> dict[str, dict[str, str]]:
 # --- The command line ----------------------------------------------------------------------------
 
 
-def number(text: str) -> int:
+def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A type for argparse whose errors are the messages of `parse`'s ValueError."""
+
+    def convert(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def parse_number(text: str) -> int:
     """An ID or a limit: ASCII digits alone."""
     try:
         if re.fullmatch("[0-9]+", text):
             return check_id(int(text))
     except ValueError:
         pass
-    raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from 1 to {MAX_ID}")
+    raise ValueError(f"{text[:40]!r} is not a number from 1 to {MAX_ID}")
 
 
-def line(text: str) -> str:
-    try:
-        return check_line(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def title(text: str) -> str:
-    try:
-        return check_title(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def title_lines(path: str) -> list[tuple[int, str]]:
+def read_titles(path: str) -> list[tuple[int, str]]:
     """The titles of a file with their lines' numbers; "-" is standard input."""
     try:
         with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
             octets = file.read()
     except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot read {path}: {error.strerror}") from None
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
     titles = []
-    # Not splitlines(), which splits at more than line ends.
-    for index, octet_line in enumerate(octets.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
+    # Not by splitlines(), which takes more than line ends for ends of lines.
+    for number, line in enumerate(octets.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
         try:
-            text = octet_line.removesuffix(b"\r").decode()
-            if text.strip(" "):
-                titles.append((index, check_title(text)))
+            text = line.removesuffix(b"\r").decode()
+            if text.strip():
+                titles.append((number, check_title(text)))
         except UnicodeDecodeError:
-            raise argparse.ArgumentTypeError(f"{path}, line {index}: not UTF-8") from None
+            raise ValueError(f"{path}, line {number}: not UTF-8") from None
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{path}, line {index}: {error}") from None
+            raise ValueError(f"{path}, line {number}: {error}") from None
     return titles
 
 
@@ -507,34 +501,35 @@ def program() -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    name = program()
     # A width of one's own spares argparse the import of shutil with each command.
-    shared: dict[str, Any] = {
+    common: dict[str, Any] = {
         "allow_abbrev": False,
         "formatter_class": lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=80),
     }
     options = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    output = options.add_argument_group("output")
-    output.add_argument("-q", "--quiet", action="store_true", help="print IDs alone, or nothing")
-    output.add_argument("--json", action="store_true", help="print a JSON object a line")
-    output.add_argument("--debug", action="store_true", help="show tracebacks with errors")
-    server = options.add_argument_group("server")
-    server.add_argument("--url", help="ODOO_URL, or http://localhost:8069")
-    server.add_argument("--db", help="the database: ODOO_DB, or odoo-dev")
-    server.add_argument("--user", help="ODOO_USER, or admin")
-    server.add_argument("--timeout", metavar="SECONDS", help="for an answer: ODOO_TIMEOUT, or 120")
-    server.add_argument("--config", metavar="FILE", help="profiles: ~/.config/library/library.ini")
-    server.add_argument("--profile", metavar="NAME", help="a section of FILE: ODOO_PROFILE")
+    for flags, help in (
+        (("-q", "--quiet"), "print IDs alone (list, add) or nothing (set, del)"),
+        (("--json",), "print a JSON object a line"),
+        (("--debug",), "show tracebacks with errors"),
+    ):
+        options.add_argument(*flags, action="store_true", help=help)
+    for flag, metavar, help in (
+        ("--url", "URL", "the server: ODOO_URL, or http://localhost:8069"),
+        ("--db", "NAME", "the database: ODOO_DB, or odoo-dev"),
+        ("--user", "NAME", "ODOO_USER, or admin; with ODOO_API_KEY or ODOO_PASSWORD"),
+        ("--timeout", "SECONDS", "to wait for an answer: ODOO_TIMEOUT, or 120"),
+        ("--config", "FILE", "of profiles: ~/.config/library/library.ini"),
+        ("--profile", "NAME", "a section of that file: ODOO_PROFILE, or DEFAULT"),
+    ):
+        options.add_argument(flag, metavar=metavar, help=help)
 
-    name = program()
     parser = _Parser(
         prog=name,
+        usage=f"{name} [options] COMMAND ...",
         parents=[options],
-        description="Keep a catalogue of books on an Odoo server.",
-        epilog="The password or API key is read from ODOO_API_KEY, else ODOO_PASSWORD, else the\n"
-        "profile, else asked for on a terminal.\n\n"
-        f'  {name} add "Moby-Dick"\n  {name} list moby\n'
-        f'  {name} set 60 "Moby Dick"\n  {name} del 60',
-        **shared,
+        description=f'Keep books on an Odoo server, for example: {name} add "Moby-Dick"',
+        **common,
     )
     parser.add_argument("--version", action="version", version=f"{name} {__version__}")
     commands = parser.add_subparsers(
@@ -542,78 +537,69 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     def add_command(
-        verb: str, func: Callable[..., int], summary: str, usage: str, example: str
+        verb: str, run: Callable[..., int], arguments: str, help: str, example: str
     ) -> argparse.ArgumentParser:
         command = commands.add_parser(
             verb,
             parents=[options],
-            help=summary,
-            usage=f"{name} {verb} [options] {usage}",
-            description=summary[0].upper() + summary[1:] + ".",
+            usage=f"{name} {verb} [options] {arguments}",
+            help=help,
+            description=f"{help[0].upper()}{help[1:]}.",
             epilog=f"example: {name} {verb} {example}",
-            **shared,
+            **common,
         )
-        command.set_defaults(func=func)
+        command.set_defaults(run=run)
         return command
 
-    command = add_command("list", list_books, "list books", "[TITLE]", "moby")
-    command.add_argument(
-        "title",
-        metavar="TITLE",
-        nargs="*",
-        type=line,
-        action=_OneTitle,
-        help="a part of the title, in any case",
-    )
-    command.add_argument("--limit", metavar="N", type=number, help="N books at most")
+    def add_title(command: Any, nargs: str, check: Callable[[str], str], help: str) -> None:
+        kind = argument(check)
+        command.add_argument(
+            "title",
+            metavar="TITLE",
+            nargs=nargs,
+            type=kind,
+            action=_OneTitle,
+            help=help,
+            default=[],
+        )
 
-    command = add_command("add", add_books, "add books", "(TITLE | --file FILE)", '"Moby-Dick"')
+    command = add_command("list", list_books, "[TITLE]", "list books in the server's order", "moby")
+    add_title(command, "*", check_line, "a part of their titles, in any case")
+    command.add_argument("--limit", metavar="N", type=argument(parse_number), help="N at most")
+
+    command = add_command("add", add_books, "(TITLE | --file FILE)", "add books", '"Moby-Dick"')
     either = command.add_mutually_exclusive_group(required=True)
-    either.add_argument(
-        "title",
-        metavar="TITLE",
-        nargs="*",
-        default=[],
-        type=title,
-        action=_OneTitle,
-        help="the book's title",
-    )
-    either.add_argument(
-        "--file",
-        metavar="FILE",
-        dest="lines",
-        type=title_lines,
-        help='a title a line, in UTF-8; "-" is standard input',
-    )
+    add_title(either, "*", check_title, "of one book")
+    help = 'of many, a title a line, in UTF-8; "-" is standard input'
+    kind = argument(read_titles)
+    either.add_argument("--file", metavar="FILE", dest="lines", type=kind, help=help)
 
-    command = add_command("set", set_title, "change the title of a book", "ID TITLE", '60 "Emma"')
-    command.add_argument("id", metavar="ID", type=number, help="the book's ID")
-    command.add_argument(
-        "title", metavar="TITLE", nargs="+", type=title, action=_OneTitle, help="its new title"
-    )
+    command = add_command("set", set_title, "ID TITLE", "change a book's title", '60 "Moby Dick"')
+    command.add_argument("id", metavar="ID", type=argument(parse_number), help="of the book")
+    add_title(command, "+", check_title, "its new title")
 
-    command = add_command("del", delete_books, "delete books", "ID [ID ...]", "60 61")
-    command.add_argument("ids", metavar="ID", nargs="+", type=number, help="a book's ID")
+    command = add_command("del", delete_books, "ID [ID ...]", "delete books", "60 61")
+    kind = argument(parse_number)
+    command.add_argument("ids", metavar="ID", nargs="+", type=kind, help="of the books")
     return parser
 
 
 def run(argv: Sequence[str] | None, backend: Callable[..., LibraryAPI]) -> int:
-    """Run one command and give its exit status; errors of its output are left to `main`."""
-    debug, secrets = False, ("", "")
+    """Run one command and give its exit status."""
+    args = argparse.Namespace(**NOT_GIVEN)
+    settings: dict[str, Any] = {}
     try:
-        args = build_parser().parse_args(argv, argparse.Namespace(**NOT_GIVEN))
-        debug = args.debug
+        build_parser().parse_args(argv, args)
         if args.quiet and args.json:
             raise ConfigError("--quiet and --json exclude each other")
         settings = read_settings(args)
-        secrets = settings["pwd"], settings["user"]
-        status: int = args.func(args, backend(**settings))
+        status: int = args.run(args, backend(**settings))
         return status
     except SystemExit as stop:  # argparse's, after --help, --version or a usage error
         return int(stop.code or 0)
-    except (LibraryError, KeyboardInterrupt) as error:
-        if debug:
-            show_traceback(error, *secrets)
+    except LibraryError as error:
+        if args.debug:
+            show_traceback(error, settings.get("pwd", ""), settings.get("user", ""))
         return fail(error)
 
 
@@ -627,6 +613,8 @@ def main(argv: Sequence[str] | None = None, backend: Callable[..., LibraryAPI] =
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
+    except KeyboardInterrupt as interrupt:
+        return fail(interrupt)
     except BrokenPipeError:  # the reader has seen enough
         abandon_stdout()
         return 0

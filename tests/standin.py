@@ -272,6 +272,8 @@ class Books:
         self._need("read")
         if self._active_test and not any(leaf[0] == "active" for leaf in domain):
             domain = [["active", "=", True], *domain]
+        if (limit or 0) < 0 or (offset or 0) < 0:
+            raise ValueError("LIMIT and OFFSET must not be negative")
         page = f"ORDER BY {_order_by(order or ORDER)} LIMIT {limit or -1:d} OFFSET {offset or 0:d}"
         return self._select(domain, fields, page)
 

@@ -1,0 +1,428 @@
+"""The commands: what they print, on which stream, and with which exit status."""
+
+from __future__ import annotations
+
+import os
+import re
+import unittest
+import xmlrpc.client
+
+import library
+from tests.proxy import Answer, Exchange, Proxy, lose_reply
+from tests.standin import StandIn
+from tests.support import CommandLineTestCase, enter_for_class
+
+COMMANDS = ("list", "add", "set", "del")
+
+
+class CommandTests(CommandLineTestCase):
+    """With a stand-in of its own for each test, so that the first book has ID 1."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        standin = StandIn()
+        self.standin = standin.__enter__()
+        self.addCleanup(standin.__exit__, None, None, None)
+        self.environ.update(ODOO_URL=self.standin.url, ODOO_PASSWORD="admin")
+
+    def write_file(self, content: bytes) -> str:
+        path = os.path.join(self.home, "titles.txt")
+        with open(path, "wb") as file:
+            file.write(content)
+        return path
+
+    # What each command prints
+
+    def test_a_session(self) -> None:
+        self.check("add", "Moby-Dick", out="Book added with ID 1 for title Moby-Dick.\n")
+        self.check("list", "moby", out="1 Moby-Dick\n")
+        self.check("set", "1", "Moby Dick", out="Title of Book ID 1 set to Moby Dick.\n")
+        self.check("del", "1", out="Book with ID 1 was deleted.\n")
+        self.check("list")
+
+    def test_quiet(self) -> None:
+        self.check("add", "-q", "Emma", out="1\n")
+        self.check("--quiet", "list", out="1\n")
+        self.check("set", "1", "Emilia", "-q")
+        self.check("del", "1", "-q")
+        self.check("-q", "list")
+
+    def test_json(self) -> None:
+        self.check("add", "--json", "Émilie", out='{"id": 1, "name": "\\u00c9milie"}\n')
+        self.check("--json", "list", out='{"id": 1, "name": "\\u00c9milie"}\n')
+        self.check("set", "1", "\u202eX", "--json", out='{"id": 1, "name": "\\u202eX"}\n')
+        self.check("del", "1", "--json", out='{"id": 1}\n')
+
+    def test_json_holds_no_control_character(self) -> None:
+        name = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)])).join("ab")
+        line = library.report(library.build_parser().parse_args(["--json", "list"]), "", 1, name)
+        self.assertNotRegex(line, "[^ -~]")
+
+    def test_text_is_one_line_a_book_and_steers_no_terminal(self) -> None:
+        for text, shown in (
+            ("a\nb", r"a\nb"),
+            ("a\r\x1b[31m", r"a\r\x1b[31m"),
+            ("\x7f\x85\x9b", r"\x7f\x85\x9b"),
+            ("\u2028\u2029", r"\u2028\u2029"),
+            ("\u202a\u202e\u2066\u2069", r"\u202a\u202e\u2066\u2069"),
+            ("É \u05d0 🐳 \\n", "É \u05d0 🐳 \\n"),
+        ):
+            self.assertEqual(library.printable(text), shown)
+
+    def test_list_limit(self) -> None:
+        self.check("add", "--file", self.write_file(b"a\nb\nc\n"), "-q", out="1\n2\n3\n")
+        self.check("list", "--limit", "2", out="1 a\n2 b\n")
+
+    def test_list_is_literal(self) -> None:
+        self.check(
+            "add",
+            "--file",
+            self.write_file(rb"100%" b"\n" rb"a_b" b"\n\\\n"),
+            "-q",
+            out="1\n2\n3\n",
+        )
+        for title, line in (("%", "1 100%\n"), ("_", "2 a_b\n"), ("\\", "3 \\\n"), ("0_", "")):
+            self.check("list", title, out=line)
+
+    def test_an_empty_list_says_so_on_a_terminal_alone(self) -> None:
+        self.check("list", "moby")
+        for argv, err in (
+            (("list", "moby"), "library.py: no book matches\n"),
+            (("list",), "library.py: there are no books\n"),
+            (("list", "-q"), ""),
+        ):
+            self.assertEqual(self.run_cli(*argv, terminal=True), (0, "", err))
+
+    def test_del_tells_which_books_do_not_exist(self) -> None:
+        self.check("add", "--file", self.write_file(b"a\nb\nc\n"), "-q", out="1\n2\n3\n")
+        deleted = "Book with ID {} was deleted.\n".format
+        missing = "library.py: error: Book with ID 99 does not exist\n"
+        self.check("del", "2", "99", "1", "2", status=1, out=deleted(2) + deleted(1), err=missing)
+        self.check("list", out="3 c\n")
+        missing = "library.py: error: Books with IDs 99, 98 do not exist\n"
+        self.check("del", "99", "98", "99", status=1, err=missing)
+
+    def test_set_of_a_missing_book(self) -> None:
+        missing = "library.py: error: Book with ID 99 does not exist\n"
+        self.check("set", "99", "Emma", status=1, err=missing)
+
+    # Requests
+
+    def test_the_requests_of_each_command(self) -> None:
+        """One where one is enough; two where Odoo answers True for books that do not exist."""
+        self.check("add", "Emma", out=re.compile("ID 1 "))
+        for argv, requests in (
+            (("list",), ["search_read"]),
+            (("add", "Emma", "-q"), ["create"]),
+            (("set", "1", "Emma", "-q"), ["search", "write"]),
+            (("del", "1", "2", "-q"), ["search", "unlink"]),
+        ):
+            self.standin.requests.clear()
+            self.check(*argv, out=re.compile(""))
+            self.assertEqual(self.standin.requests, requests)
+
+    # Files of titles
+
+    def test_add_file(self) -> None:
+        path = self.write_file("\ufeffMoby-Dick\r\n\n  \t\nÉmile \n漢字".encode())
+        lines = "Book added with ID 1 for title Moby-Dick.\n"
+        lines += "Book added with ID 2 for title Émile .\nBook added with ID 3 for title 漢字.\n"
+        self.check("add", "--file", path, out=lines)
+        self.check("list", "-q", out=re.compile("^1\n(3\n2|2\n3)\n$"))
+
+    def test_add_a_file_without_titles(self) -> None:
+        self.check("add", "--file", self.write_file(b"\n\n"))
+        self.assertNotIn("create", self.standin.requests)
+
+    def test_a_file_is_checked_whole_before_the_first_line_is_sent(self) -> None:
+        good = b"good\n" * 1500
+        for bad, reason in (
+            (b"a\x1bb", "a title can't hold the character U+001B"),
+            (b"a\tb", "a title can't hold the character U+0009"),
+            (b"a\rb", "a title can't hold the character U+000D"),
+            ("a\u2028b".encode(), "a title can't hold the character U+2028"),
+            ("a\ufffe".encode(), "a title can't hold the character U+FFFE"),
+            (b"caf\xe9", "not UTF-8"),
+            (b"\xed\xa0\x80", "not UTF-8"),
+        ):
+            with self.subTest(bad):
+                path = self.write_file(good + b"\n" + bad + b"\ngood\n")
+                self.check(
+                    *("add", "--file", path),
+                    status=2,
+                    err=f"library.py: error: argument --file: {path}, line 1502: {reason}\n"
+                    "library.py: see library.py add --help\n",
+                )
+        self.assertEqual(self.standin.requests, [])
+
+    def test_files_that_cannot_be_read(self) -> None:
+        for path, reason in (("/no/such", "No such file"), (self.home, "Is a directory")):
+            self.check(
+                *("add", "--file", path),
+                status=2,
+                err=re.compile(f"argument --file: cannot read {path}: {reason}"),
+            )
+
+    def test_progress_on_a_terminal(self) -> None:
+        path = self.write_file(b"title\n" * 2500)
+        status, out, err = self.run_cli("add", "--file", path, terminal=True)
+        self.assertEqual((status, out.count("\n")), (0, 2500))
+        shown = [line.strip() for line in err.split("\r") if line.strip()]
+        self.assertEqual(shown[0], "0 of 2500 added")
+        self.assertRegex(shown[1], "^1000 of 2500 added, [0-9]+ a second$")
+        self.assertRegex(shown[2], "^2000 of 2500 added, [0-9]+ a second$")
+        self.assertRegex(err, r"\r {60}\r\Z")  # wiped
+        self.assertEqual(self.run_cli("add", "-q", "--file", path, terminal=True)[2], "")
+
+    def stop(self, answer: Answer, *argv: str, after: int = 1) -> tuple[int, str, str]:
+        """Add 2,500 titles, with a blank line before them, to a server that fails after a batch."""
+        path = self.write_file(b"\n" + b"title\n" * 2500)
+        batches = 0
+
+        def fail_later(exchange: Exchange) -> None:
+            nonlocal batches
+            batches += 1
+            if batches > after:
+                answer(exchange)
+            else:
+                exchange.send(exchange.forward())
+
+        with Proxy(self.standin.url) as proxy, proxy.answering("create", fail_later):
+            self.environ["ODOO_URL"] = proxy.url
+            result = self.run_cli("add", "--file", path, *argv)
+            self.assertEqual(proxy.calls.count("create"), after + 1)
+        return result
+
+    def stored(self) -> int:
+        self.environ["ODOO_URL"] = self.standin.url
+        return self.run_cli("list", "-q")[1].count("\n")
+
+    def test_a_batch_of_unknown_outcome(self) -> None:
+        status, out, err = self.stop(lose_reply)
+        self.assertEqual((status, out.count("\n"), self.stored()), (4, 1000, 2000))
+        self.assertRegex(err, r"\Alibrary\.py: error: no valid answer from http://127.0.0.1:\d+: ")
+        self.assertRegex(
+            err,
+            r"\nlibrary\.py: hint: check with list whether lines 1002 to 2001 were added, "
+            r"all or none; start again at line 1002 or 2002\n\Z",
+        )
+
+    def test_a_batch_that_was_not_served(self) -> None:
+        reply = b"HTTP/1.0 413 Too Large\r\n\r\n"
+        status, out, err = self.stop(lambda exchange: exchange.send(reply), after=2)
+        self.assertEqual((status, out.count("\n"), self.stored()), (3, 2000, 2000))
+        self.assertIn("HTTP 413", err)
+        self.assertRegex(err, "nothing from line 2002 on was added: start again there\n$")
+
+    def test_a_batch_that_was_refused(self) -> None:
+        fault = (
+            "<methodResponse><fault><value><struct>"
+            "<member><name>faultCode</name><value><int>2</int></value></member>"
+            "<member><name>faultString</name><value>No more books.</value></member>"
+            "</struct></value></fault></methodResponse>"
+        )
+        reply = f"HTTP/1.0 200 OK\r\n\r\n{fault}".encode()
+        status, out, err = self.stop(lambda exchange: exchange.send(reply), after=0)
+        self.assertEqual((status, out, self.stored()), (1, "", 0))
+        self.assertEqual(
+            err,
+            "library.py: error: No more books.\n"
+            "library.py: hint: nothing from line 2 on was added: start again there\n",
+        )
+
+    # Refusals
+
+    def test_no_permission(self) -> None:
+        self.check("add", "Emma", "-q", out="1\n")
+        self.environ.update(ODOO_USER="clerk", ODOO_PASSWORD="clerk")
+        refused = re.compile(r"\Alibrary\.py: error: You are not allowed to delete [^\n]+\n\Z")
+        self.check("del", "1", status=1, err=refused)
+        self.check("list", "-q", out="1\n")
+
+    def test_the_module_is_not_installed(self) -> None:
+        message = (
+            "library.py: error: Object library.book doesn't exist\n"
+            "library.py: hint: install the library_app module, which has the books, on the server\n"
+        )
+        for argv in (("list",), ("add", "Emma"), ("set", "1", "Emma"), ("del", "1")):
+            self.check("--db", "odoo-empty", *argv, status=1, err=message)
+
+    def test_a_wrong_password_is_tried_once(self) -> None:
+        self.environ["ODOO_PASSWORD"] = "hunter2"
+        message = re.compile(r"wrong user or password for 'admin'.*\n.*wait a minute.*API key")
+        self.check("list", status=3, err=message)
+        self.assertEqual(self.standin.requests, ["authenticate"])
+
+    def test_an_unknown_database(self) -> None:
+        message = f"library.py: error: {self.standin.url} has no database 'no-such'\n"
+        self.check("list", "--db", "no-such", status=3, err=message)
+
+    # Secrets
+
+    def test_a_server_that_quotes_the_password_back(self) -> None:
+        password = "p'<&>\\ss"
+        for quoted in (password, repr(password), "p'&lt;&amp;&gt;\\ss", f"x{password}y"):
+            for code in (1, 2, 3):
+                reply = fault_reply(code, f"Traceback (most recent call last):\nno: {quoted}")
+                for option in ("--quiet", "--debug"):
+                    with (
+                        Proxy(self.standin.url) as proxy,
+                        proxy.answering("authenticate", sends(reply)),
+                    ):
+                        self.environ.update(ODOO_URL=proxy.url, ODOO_PASSWORD=password)
+                        status, out, err = self.run_cli("list", option)
+                    self.assertEqual((status, out), (3, ""))
+                    self.assertIn("no: ", err)
+                    self.assertNotRegex(err, r"p'|ss\b|&lt;")
+
+    def test_debug_shows_both_tracebacks(self) -> None:
+        text = 'Traceback (most recent call last):\n  File "server.py"\nno\x1b way'
+        reply = fault_reply(2, text.replace("\x1b", "\x9b"))
+        with (
+            Proxy(self.standin.url) as proxy,
+            proxy.answering("search_read", lambda exchange: exchange.send(reply)),
+        ):
+            self.environ["ODOO_URL"] = proxy.url
+            status, out, err = self.run_cli("--debug", "list")
+        self.assertEqual((status, out), (1, ""))
+        self.assertIn('library.py: debug:   File "server.py"\n', err)
+        self.assertRegex(err, r'debug:   File ".*library_xmlrpc\.py", line ')
+        self.assertIn("library.py: error: no\\x9b way\n", err)
+        self.assertNotRegex(err, "[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
+    def test_the_cache_holds_no_secret(self) -> None:
+        self.check("list")
+        folder = os.path.join(self.environ["XDG_CACHE_HOME"], "library")
+        self.assertEqual(os.stat(folder).st_mode & 0o777, 0o700)
+        (name,) = os.listdir(folder)
+        with open(os.path.join(folder, name)) as file:
+            self.assertEqual(file.read(), "2\n")
+
+
+def sends(reply: bytes) -> Answer:
+    return lambda exchange: exchange.send(reply)
+
+
+def fault_reply(code: int, text: str) -> bytes:
+    fault = xmlrpc.client.Fault(code, text)
+    return b"HTTP/1.0 200 OK\r\n\r\n" + xmlrpc.client.dumps(fault).encode()
+
+
+class UsageTests(CommandLineTestCase):
+    """Mistakes in the arguments: nothing is sent, and one line says what is wrong."""
+
+    standin: StandIn
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.standin = enter_for_class(cls, StandIn())
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.environ.update(ODOO_URL=self.standin.url, ODOO_PASSWORD="admin")
+        self.standin.requests.clear()
+
+    def check_usage(self, *argv: str, err: str) -> None:
+        pattern = rf"\Alibrary\.py: error: {err}\n(library\.py: see library\.py .*--help\n)?\Z"
+        self.check(*argv, status=2, err=re.compile(pattern))
+        self.assertEqual(self.standin.requests, [])
+
+    def test_no_command(self) -> None:
+        self.check_usage(err="the following arguments are required: COMMAND")
+
+    def test_an_unknown_command(self) -> None:
+        self.check_usage("remove", err=r"argument COMMAND: invalid choice: 'remove' .*")
+
+    def test_missing_arguments(self) -> None:
+        self.check_usage("add", err="one of the arguments TITLE --file is required")
+        self.check_usage("set", err="the following arguments are required: ID, TITLE")
+        self.check_usage("set", "1", err="the following arguments are required: TITLE")
+        self.check_usage("del", err="the following arguments are required: ID")
+
+    def test_a_title_and_a_file(self) -> None:
+        self.check_usage(
+            "add", "Emma", "--file", "/dev/null", err="argument .*: not allowed with .*"
+        )
+
+    def test_titles_that_want_quotes(self) -> None:
+        for argv in (("add",), ("set", "1"), ("list",)):
+            error = 'more than one title; quote one that has spaces: "Moby Dick"'
+            self.check_usage(*argv, "Moby", "Dick", err=error)
+
+    def test_titles_that_are_none(self) -> None:
+        for argv in (("add",), ("set", "1")):
+            for title in ("", " ", "\u3000"):
+                self.check_usage(*argv, title, err="argument TITLE: a title must not be blank")
+            for title in ("a\nb", "\x1b[2J", "\x7f", "a\u2028b", "\udce9", "\ufdd0", "\U0001ffff"):
+                code = max(f"{ord(c):04X}" for c in title if c not in "ab[2J")
+                error = rf"argument TITLE: a title can't hold the character U\+{code}"
+                self.check_usage(*argv, title, err=error)
+        self.check_usage("list", "a\0b", err=r"argument TITLE: a title can't hold .* U\+0000")
+
+    def test_ids_that_are_none(self) -> None:
+        for id in ("0", "2147483648", "9" * 5000, "1.0", "+1", "1_0", "x", "", "１", "0x1", " 1"):
+            for argv in (("set", id, "Emma"), ("del", "1", id), ("del", "--", id, "1")):
+                self.check_usage(*argv, err="argument ID: .* is not a number from 1 to 2147483647")
+            error = "argument --limit: .* is not a number from 1 to 2147483647"
+            self.check_usage("list", "--limit", id, err=error)
+
+    def test_leading_zeros_are_no_mistake(self) -> None:
+        missing = "library.py: error: Book with ID 7 does not exist\n"
+        self.check("del", "007", status=1, err=missing)
+
+    def test_quiet_and_json(self) -> None:
+        self.check_usage("-q", "list", "--json", err="--quiet and --json exclude each other")
+
+    def test_no_option_is_abbreviated(self) -> None:
+        for argv in (("--quie", "list"), ("list", "--quie"), ("list", "--lim", "1"), ("--vers",)):
+            self.check_usage(*argv, err=".*(required: COMMAND|unrecognized arguments: .*)")
+
+    def test_what_an_error_quotes_steers_no_terminal(self) -> None:
+        self.check_usage("list", "--\x1b[2J", err=r"unrecognized arguments: --\\x1b\[2J")
+
+    def test_a_title_that_looks_like_an_option(self) -> None:
+        self.check("add", "-q", "--", "-1", out=re.compile("^[0-9]+\n$"))
+        self.check("list", "--", "-1", out=re.compile("^[0-9]+ -1\n$"))
+
+
+class HelpTests(CommandLineTestCase):
+    def test_each_help_fits_a_screen_and_has_an_example(self) -> None:
+        for argv in ((), *((command,) for command in COMMANDS)):
+            status, out, err = self.run_cli(*argv, "--help")
+            self.assertEqual((status, err), (0, ""))
+            self.assertLessEqual(out.count("\n"), 24)
+            self.assertLessEqual(max(map(len, out.splitlines())), 80)
+            self.assertIn(f"example: library.py {' '.join(argv)}", out)
+            for name in ("URL", "DB", "USER", "API_KEY", "PASSWORD", "TIMEOUT", "PROFILE"):
+                self.assertIn(f"ODOO_{name}", out)
+
+    def test_version(self) -> None:
+        self.check("--version", out=f"library.py {library.__version__}\n")
+
+
+class ReadmeTests(unittest.TestCase):
+    """The README, the help and the parser say the same."""
+
+    def test_the_readme_names_each_option_and_command(self) -> None:
+        folder = os.path.dirname(os.path.abspath(library.__file__))
+        with open(os.path.join(folder, "README.md"), encoding="utf-8") as file:
+            readme = file.read()
+        parser = library.build_parser()
+        (commands,) = (a for a in parser._actions if isinstance(a.choices, dict))
+        assert isinstance(commands.choices, dict)
+        options = {
+            flag
+            for p in (parser, *commands.choices.values())
+            for a in p._actions
+            for flag in a.option_strings
+        }
+        for flag in options - {"-h", "--help"}:
+            self.assertRegex(readme, rf"`[^`]*(?<![\w-]){flag}\b")
+        for name in commands.choices:
+            self.assertIn(f"library.py {name}", readme)
+        mentioned = set(re.findall(r"(?<![\w-])--[a-z]+", re.sub(r"(?s)```.*?```", "", readme)))
+        self.assertLessEqual(mentioned, options)
+
+
+if __name__ == "__main__":
+    unittest.main()
