@@ -183,7 +183,7 @@ def confirm(lines: Iterable[str], done: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        abandon_stdout()
+        abandon(sys.stdout)
         raise OutputError(f"cannot write the output: {error.strerror}", done) from error
 
 
@@ -195,11 +195,11 @@ def confirm_added(args: argparse.Namespace, ids: Sequence[int], titles: Sequence
     confirm(lines, f"added with IDs: {' '.join(map(str, ids))}")
 
 
-def abandon_stdout() -> None:
-    """Let Python's flush at exit, too, find an output that takes what is left."""
-    if sys.stdout is not None:
+def abandon(stream: Any) -> None:
+    """Let Python's flush at exit, too, find a stream that takes what is left."""
+    if stream is not None:
         with open(os.devnull, "w") as devnull:
-            os.dup2(devnull.fileno(), sys.stdout.fileno())
+            os.dup2(devnull.fileno(), stream.fileno())
 
 
 def is_terminal(stream: Any) -> bool:
@@ -221,7 +221,7 @@ def complain(*messages: str) -> None:
         for message in filter(None, messages):
             sys.stderr.write(f"{program()}: {printable(message)}\n")
     except OSError:  # nobody reads them; the exit status remains
-        pass
+        abandon(sys.stderr)
 
 
 def fail(error: LibraryError | KeyboardInterrupt) -> int:
@@ -507,7 +507,7 @@ def build_parser() -> argparse.ArgumentParser:
         "allow_abbrev": False,
         "formatter_class": lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=80),
     }
-    options = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    options = _Parser(add_help=False, argument_default=argparse.SUPPRESS, **common)
     for flags, help in (
         (("-q", "--quiet"), "print IDs alone (list, add) or nothing (set, del)"),
         (("--json",), "print a JSON object a line"),
@@ -616,10 +616,10 @@ def main(argv: Sequence[str] | None = None, backend: Callable[..., LibraryAPI] =
     except KeyboardInterrupt as interrupt:
         return fail(interrupt)
     except BrokenPipeError:  # the reader has seen enough
-        abandon_stdout()
+        abandon(sys.stdout)
         return 0
     except OSError as error:
-        abandon_stdout()
+        abandon(sys.stdout)
         return fail(OutputError(f"cannot write the output: {error.strerror}"))
 
 

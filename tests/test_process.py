@@ -1,0 +1,224 @@
+"""The real program: its run bit, pipes, a full disk, signals, locales, and what it imports."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+from tests.proxy import Exchange, Proxy
+from tests.standin import StandIn
+from tests.support import enter_for_class
+
+FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PROGRAM = os.path.join(FOLDER, "library.py")
+
+
+class ProcessTestCase(unittest.TestCase):
+    standin: StandIn
+    proxy: Proxy
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.standin = enter_for_class(cls, StandIn())
+        cls.proxy = enter_for_class(cls, Proxy(cls.standin.url))
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.home = folder.name
+        self.environ = {
+            "HOME": self.home,
+            "PATH": os.environ["PATH"],
+            "ODOO_URL": self.proxy.url,
+            "ODOO_PASSWORD": "admin",
+        }
+
+    def start(self, *argv: str, **streams: object) -> subprocess.Popen[str]:
+        """Start the program as one process, of which signals and output are the program's own."""
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+        return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+            (sys.executable, PROGRAM, *argv), env=self.environ, text=True, **options
+        )
+
+    def check_shell(self, script: str, status: int, out: str, err: str) -> None:
+        """Run a shell script in which $library is the program; all three are patterns."""
+        environ = {**self.environ, "library": f"{sys.executable} {PROGRAM}"}
+        done = subprocess.run(
+            ("bash", "-o", "pipefail", "-c", script), env=environ, capture_output=True, text=True
+        )
+        self.assertEqual(done.returncode, status, done)
+        self.assertRegex(done.stdout, rf"\A{out}\Z")
+        self.assertRegex(done.stderr, rf"\A{err}\Z")
+
+    def fill(self, count: int) -> str:
+        path = os.path.join(self.home, "titles")
+        with open(path, "w") as file:
+            file.writelines(f"title {number}\n" for number in range(count))
+        return path
+
+
+class StreamTests(ProcessTestCase):
+    def test_the_run_bit_and_the_first_line(self) -> None:
+        self.assertTrue(os.access(PROGRAM, os.X_OK))
+        done = subprocess.run((PROGRAM, "--version"), capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_a_reader_that_stops_early(self) -> None:
+        path = self.fill(3000)
+        self.check_shell(f"$library add -q --file {path} | tail -1", 0, "[0-9]+\n", "")
+        self.check_shell("$library list | head -1", 0, "[0-9]+ title [0-9]+\n", "")
+        self.check_shell("$library --help | true", 0, "", "")
+        self.check_shell("$library add Emma | true", 0, "", "")
+
+    def test_a_reader_that_stops_before_all_is_added(self) -> None:
+        path = self.fill(2500)
+        err = "library.py: error: standard output was closed\nlibrary.py: hint: nothing from line "
+        self.check_shell(
+            f"$library add --file {path} | head -1", 1, "Book .*\n", rf"{err}\d+ on .*\n"
+        )
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "needs Linux's /dev/full")
+    def test_a_full_disk(self) -> None:
+        error = "library.py: error: cannot write the output: No space left on device\n"
+        self.check_shell("$library add Emma -q", 0, "[0-9]+\n", "")
+        self.check_shell("$library list >/dev/full", 1, "", error)
+        self.check_shell("$library --help >/dev/full", 1, "", error)
+        hint = r"library.py: hint: added with IDs: {}\n".format
+        self.check_shell("$library add Emma >/dev/full", 1, "", error + hint("[0-9]+"))
+        path = self.fill(2500)
+        ids = hint("([0-9]+ ){999}[0-9]+; nothing from line 1001 on was added: start again there")
+        self.check_shell(f"$library add --file {path} >/dev/full", 1, "", error + ids)
+        self.check_shell("$library set 1 Emma >/dev/full", 1, "", error + ".*the title was set\n")
+        self.check_shell("$library del 1 2 >/dev/full", 1, "", error + ".*deleted: 1 2\n")
+
+    def test_streams_that_are_closed(self) -> None:
+        error = "library.py: error: cannot write the output: Bad file descriptor\n"
+        self.check_shell("$library add Emma >&-", 1, "", error + ".*added with IDs: [0-9]+\n")
+        self.check_shell("$library list no-such-book >&-", 0, "", "")
+        self.check_shell("$library del 99999 2>&-", 1, "", "")
+        self.check_shell("$library add --file - <&-", 2, "", ".*cannot read -: Bad file.*\n.*\n")
+        self.check_shell("$library del 99999 2>&1 | true", 1, "", "")
+
+    def test_standard_input(self) -> None:
+        self.check_shell(r"printf 'a\nb\n' | $library add -q --file -", 0, "[0-9]+\n[0-9]+\n", "")
+
+    def test_an_ascii_locale(self) -> None:
+        self.check_shell("$library add -q 'Émile 漢'", 0, "[0-9]+\n", "")
+        self.environ["PYTHONIOENCODING"] = "ascii"
+        self.check_shell("$library list mile", 0, r"[0-9]+ \\xc9mile \\u6f22\n", "")
+        self.check_shell("$library list --json mile", 0, r'.*"\\u00c9mile \\u6f22"}\n', "")
+        self.environ.update(LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
+        self.check_shell("$library add 'Émile'", 2, "", ".*title can't hold the character.*\n.*\n")
+
+
+class SignalTests(ProcessTestCase):
+    def interrupt(self, method: str, *argv: str) -> tuple[int, str, str]:
+        """Ctrl-C while the server works on a call of `method`."""
+
+        turn = itertools.count()
+
+        def hold(exchange: Exchange) -> None:
+            if next(turn) == 0:  # of two pages on their way
+                process.send_signal(signal.SIGINT)
+            exchange.hold()
+
+        with self.proxy.answering(method, hold):
+            process = self.start(*argv)
+            out, err = process.communicate(timeout=20)
+        return process.returncode, out, err
+
+    def test_ctrl_c_at_a_question(self) -> None:
+        expected = (130, "", "library.py: interrupted\n")
+        for method in ("authenticate", "search_read"):
+            self.assertEqual(self.interrupt(method, "list"), expected)
+        self.assertEqual(self.interrupt("search", "set", "1", "Emma"), expected)
+
+    def test_ctrl_c_while_a_change_is_under_way(self) -> None:
+        path = self.fill(2500)
+        interrupted = "library.py: interrupted while a change was under way\nlibrary.py: hint: "
+        self.assertEqual(
+            self.interrupt("create", "add", "Emma"),
+            (130, "", interrupted + "check with list whether it was made\n"),
+        )
+        status, out, err = self.interrupt("create", "add", "--file", path)
+        self.assertEqual((status, out), (130, ""))
+        self.assertRegex(err, interrupted + "check with list whether lines 1 to 1000 were added")
+
+    def test_ctrl_c_does_not_wait_for_pages_on_their_way(self) -> None:
+        path = self.fill(7000)
+        self.check_shell(f"$library add -q --file {path} | tail -1", 0, "[0-9]+\n", "")
+        start = time.monotonic()
+        status, _, err = self.interrupt("read", "list")
+        self.assertEqual((status, err), (130, "library.py: interrupted\n"))
+        self.assertLess(time.monotonic() - start, 10)
+
+    def test_what_is_printed_is_stored_when_killed(self) -> None:
+        path = self.fill(20_000)
+        for milliseconds in (150, 250, 350, 450):
+            process = self.start("add", "-q", "--file", path)
+            time.sleep(milliseconds / 1000)
+            process.kill()
+            out, _ = process.communicate()
+            printed = {int(line) for line in out.split("\n")[:-1]}
+            stored = subprocess.run(
+                (sys.executable, PROGRAM, "list", "-q"), env=self.environ, capture_output=True
+            )
+            self.assertLessEqual(printed, set(map(int, stored.stdout.split())))
+
+
+class ImportTests(ProcessTestCase):
+    def test_a_list_imports_nothing_it_does_not_use(self) -> None:
+        program = (
+            "import sys, library; status = library.main(['list', 'no-such-book']); "
+            "print(status, *sys.modules)"
+        )
+        for _ in range(2):  # the second with a remembered uid
+            done = subprocess.run(
+                (sys.executable, "-S", "-c", program),
+                env=self.environ,
+                cwd=FOLDER,
+                capture_output=True,
+                text=True,
+            )
+            self.assertEqual(done.stderr, "")
+            status, *modules = done.stdout.split()
+            self.assertEqual(status, "0")
+        unwanted = (
+            "asyncio concurrent.futures configparser dataclasses encodings.idna getpass hashlib "
+            "inspect json logging pathlib queue shlex shutil sqlite3 subprocess tempfile threading "
+            "traceback typing xmlrpc.server"
+        )
+        self.assertEqual(set(unwanted.split()).intersection(modules), set())
+
+
+class ModuleTests(ProcessTestCase):
+    """`python3 library_xmlrpc.py`, whose server is the tutorial's."""
+
+    def test_without_a_server(self) -> None:
+        try:
+            socket.create_connection(("localhost", 8069), timeout=1).close()
+        except OSError:
+            pass
+        else:
+            self.skipTest("there is a server at port 8069")
+        done = subprocess.run(
+            (sys.executable, os.path.join(FOLDER, "library_xmlrpc.py")),
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertTrue(
+            re.fullmatch(r"library_xmlrpc\.py: error: cannot connect .*\n", done.stderr)
+        )
+
+
+if __name__ == "__main__":
+    unittest.main()
