@@ -411,7 +411,11 @@ class LibraryAPI:
         reason, hint = next(
             (reason, hint) for types, reason, hint in _REASONS if isinstance(error, types)
         )
-        return kind(f"{what} {self.url}: {reason.format(error, api=self)}", hint)
+        # How servers that speak TLS end a connection that begins without it.
+        cut = isinstance(error, (ConnectionError, http.client.BadStatusLine))
+        if cut and kind is ConnectError and self.scheme == "http":
+            hint = hint or "if the server speaks TLS, use https://"
+        return kind(f"{what} {self.url}: {reason.format(error)}", hint)
 
     def _not_served(self, response: http.client.HTTPResponse) -> ConnectError:
         """What a redirection or a client error of HTTP says: the request was not carried out."""
@@ -569,6 +573,7 @@ _REASONS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str]] =
 ]
 
 _HTTP_HINTS = {
+    400: "if the server speaks TLS, use https://",
     401: "a web server in front of Odoo asks for a login of its own",
     403: "a web server in front of Odoo forbids it",
     404: "is that an Odoo server?",

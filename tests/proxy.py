@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -83,14 +84,15 @@ class Proxy:
     `calls` holds the methods that were asked for, in their order.
     """
 
-    def __init__(self, upstream_url: str) -> None:
+    def __init__(self, upstream_url: str, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         parts = urlsplit(upstream_url)
         self._upstream = (parts.hostname or "", parts.port or 80)
         self.faults: dict[str, Answer] = {}
         self.calls: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.address: tuple[str, int] = self._listener.getsockname()
-        self.url = f"http://127.0.0.1:{self.address[1]}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.address[1]}"
 
     def __enter__(self) -> Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -123,6 +125,12 @@ class Proxy:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
+        if self._tls:
+            try:
+                client = self._tls.wrap_socket(client, server_side=True)
+            except OSError:  # the client did not like the certificate, or speaks no TLS
+                client.close()
+                return
         with client:
             exchange = Exchange(client, self._upstream)
             if not exchange.read():
