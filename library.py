@@ -158,8 +158,7 @@ def report(args: argparse.Namespace, sentence: str, id: int, name: str | None = 
         import json
 
         book = {"id": id} if name is None else {"id": id, "name": name}
-        # ASCII, so that it is exact in each locale; json leaves this one control character.
-        return json.dumps(book).replace("\x7f", "\\u007f")
+        return json.dumps(book)  # ASCII, so that it is exact in each locale
     return str(id) if args.quiet else printable(sentence)
 
 

@@ -54,6 +54,10 @@ def xml(value: str, kind: str = "params") -> bytes:
     )
 
 
+def with_dtd(entities: str, content: str) -> bytes:
+    return xml(content).replace(b"?>", f"?><!DOCTYPE x [{entities}]>".encode())
+
+
 def value(content: str) -> bytes:
     return http(xml(f"<value>{content}</value>"))
 
@@ -86,7 +90,7 @@ def cut_off(exchange: Exchange) -> None:
 
 TRUE = xml("<value><boolean>1</boolean></value>")
 ENTITIES = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10 if i else "ha" * 50}">' for i in range(9))
-BOMB = gzip.compress(b"<?xml version='1.0'?><methodResponse>" + b" " * (80 * 2**20))
+BOMB = gzip.compress(TRUE.replace(b"<params>", b" " * (80 * 2**20) + b"<params>"))
 NESTED = "<array><data><value>" * 3000 + "</value></data></array>" * 3000
 
 # After these nobody can know whether a change was made: status 4 for one, 3 for a question.
@@ -135,9 +139,10 @@ LOST: dict[str, Answer] = {
     "gzip cut off": sends(packed(gzip.compress(TRUE)[:-9])),
     "gzip with a wrong sum": sends(packed(gzip.compress(TRUE)[:-8] + b"\0" * 8)),
     "gzip bomb": sends(packed(BOMB)),
-    "entity bomb": sends(http(f"<!DOCTYPE x [{ENTITIES}]>".encode() + xml("<value>&e8;</value>"))),
+    "entity bomb": sends(http(with_dtd(ENTITIES, "<value>&e8;</value>"))),
+    "an entity": sends(http(with_dtd('<!ENTITY t "1">', "<value><boolean>&t;</boolean></value>"))),
     "external entity": sends(
-        http(b'<!DOCTYPE x [<!ENTITY f SYSTEM "file:///etc/passwd">]>' + xml("<value>&f;</value>"))
+        http(with_dtd('<!ENTITY f SYSTEM "file:///etc/passwd">', "<value>&f;</value>"))
     ),
     "nested arrays": sends(value(NESTED)),
     "5,000 digits": sends(value(f"<int>{'9' * 5000}</int>")),
@@ -291,6 +296,12 @@ class FaultTests(CommandLineTestCase):
         with self.proxy.answering(method, lambda exchange: replies.append(exchange.forward())):
             self.run_cli(*COMMANDS[method])
         return replies[0]
+
+    def test_a_reply_is_bounded_unpacked(self) -> None:
+        """Not by the deadline alone: this one would be an answer, with 80 MiB of blanks in it."""
+        self.environ["ODOO_TIMEOUT"] = "30"
+        with self.proxy.answering("write", sends(packed(BOMB))):
+            self.check("set", "1", "Emma", status=4, err=re.compile("larger than 64 MiB"))
 
     def test_a_packed_reply_is_an_answer(self) -> None:
         with self.proxy.answering(
