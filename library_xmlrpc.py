@@ -411,10 +411,12 @@ class LibraryAPI:
         reason, hint = next(
             (reason, hint) for types, reason, hint in _REASONS if isinstance(error, types)
         )
-        # How servers that speak TLS end a connection that begins without it.
-        cut = isinstance(error, (ConnectionError, http.client.BadStatusLine))
-        if cut and kind is ConnectError and self.scheme == "http":
-            hint = hint or "if the server speaks TLS, use https://"
+        if isinstance(error, ssl.SSLError):
+            hint = _TLS_HINTS.get(getattr(error, "verify_code", error.reason), "")
+        if isinstance(error, _CUT) and (self.scheme == "http" or what == "cannot connect to"):
+            hint = hint or _OTHER_SCHEME[self.scheme]
+        if kind is UnknownOutcomeError:  # to look what it was comes first
+            hint = ""
         return kind(f"{what} {self.url}: {reason.format(error)}", hint)
 
     def _not_served(self, response: http.client.HTTPResponse) -> ConnectError:
@@ -422,9 +424,10 @@ class LibraryAPI:
         status = f"HTTP {response.status} {http.client.responses.get(response.status, '')}".strip()
         location = response.getheader("Location")
         if response.status >= 400 or not location:
-            return ConnectError(
-                f"{self.url} answers {status}", _HTTP_HINTS.get(response.status, "")
-            )
+            hint = _HTTP_HINTS.get(response.status, "")
+            if response.status == 400 and self.scheme == "http":
+                hint = _OTHER_SCHEME["http"]
+            return ConnectError(f"{self.url} answers {status}", hint)
         location = self._masked(location)
         try:
             target = urllib.parse.urlsplit(urllib.parse.urljoin(self.url, location))
@@ -558,13 +561,9 @@ _REASONS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str]] =
     (socket.timeout, "timed out", ""),
     (ConnectionRefusedError, "connection refused", "start the server, or give another URL"),
     (socket.gaierror, "unknown host", "give another URL"),
-    (
-        ssl.SSLCertVerificationError,
-        "its certificate is not trusted: {0.verify_message}",
-        "name the file of a private authority's certificate in SSL_CERT_FILE",
-    ),
-    (ssl.SSLEOFError, "connection closed", ""),
-    (ssl.SSLError, "it does not speak TLS ({0.reason})", "if it speaks plain HTTP, use http://"),
+    (ssl.SSLCertVerificationError, "its certificate is not trusted: {0.verify_message}", ""),
+    ((ssl.SSLEOFError, ssl.SSLZeroReturnError), "connection closed", ""),
+    (ssl.SSLError, "TLS failed ({0.reason})", ""),
     ((ConnectionError, http.client.IncompleteRead, EOFError), "connection closed", ""),
     (OSError, "{0.strerror}", ""),
     (_BadReply, "{0}", ""),
@@ -572,8 +571,23 @@ _REASONS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str]] =
     (Exception, "not XML-RPC", ""),
 ]
 
+# How a server ends a connection whose scheme it does not speak, where it does not say so: among
+# them, Odoo 19 closes one that begins with TLS.
+_CUT = (ConnectionError, http.client.BadStatusLine, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+
+_OTHER_SCHEME = {
+    "http": "if the server speaks TLS, use https://",
+    "https": "if the server speaks plain HTTP, use http://",
+}
+
+_TLS_HINTS: dict[object, str] = {  # by OpenSSL's reason, or its code for an untrusted certificate
+    "WRONG_VERSION_NUMBER": _OTHER_SCHEME["https"],
+    **dict.fromkeys(  # the issuer is unknown, or itself
+        (2, 18, 19, 20, 21), "name the file of a private authority's certificate in SSL_CERT_FILE"
+    ),
+}
+
 _HTTP_HINTS = {
-    400: "if the server speaks TLS, use https://",
     401: "a web server in front of Odoo asks for a login of its own",
     403: "a web server in front of Odoo forbids it",
     404: "is that an Odoo server?",

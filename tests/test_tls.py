@@ -1,29 +1,80 @@
-"""https: whom the client trusts, and that its promises hold there too."""
+"""https: whom the client trusts, and that its promises hold there too.
+
+Real TLS on real sockets, with the certificates in the folder beside this file. What servers do when
+they get the wrong scheme is what nginx, HAProxy, stunnel, Node, Java and Odoo were seen to do.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import re
 import socket
 import ssl
+import threading
 import time
 import unittest
+from collections.abc import Iterator
+from typing import Callable
+from unittest import mock
 
-from tests.proxy import Exchange, Proxy
+from library_xmlrpc import ConnectError, LibraryAPI
+from tests.proxy import Answer, Exchange, Proxy
 from tests.standin import StandIn
 from tests.support import CommandLineTestCase, enter_for_class
+from tests.test_faults import CHANGES, COMMANDS, TRUE, http, sends, value
+
+TIMEOUT = 0.2  # seconds
+SHORT = 0.1  # where nothing has to succeed before
+SLACK = 2.0  # seconds that a busy machine may add
 
 CERTIFICATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "certificates")
-COMMANDS = (("list",), ("add", "Emma"), ("set", "1", "Emma"), ("del", "1"))
+
+# What a second line on standard error says to do.
+LOOK = "check with list before you try again"
+USE_HTTP = "if the server speaks plain HTTP, use http://"
+USE_HTTPS = "if the server speaks TLS, use https://"
+NAME_AUTHORITY = "name the file of a private authority's certificate in SSL_CERT_FILE"
+
+BAD_REQUEST = http(b"<html></html>", "400 Bad Request")
+HANDSHAKE_FAILURE = b"\x15\x03\x03\x00\x02\x02\x28"  # an alert
+CLOSE_NOTIFY = b"\x15\x03\x03\x00\x02\x01\x00"
+HANDSHAKE = b"\x16\x03\x03\x40\x00"  # the header of a record, for 16 KiB
+DATA = b"\x17\x03\x03\x40\x00"
 
 
-def tls(name: str) -> ssl.SSLContext:
+def tls(certificate: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(os.path.join(CERTIFICATES, f"{name}.pem"))
+    context.load_cert_chain(os.path.join(CERTIFICATES, f"{certificate}.pem"))
     return context
 
 
-class TLSTests(CommandLineTestCase):
+def holds(exchange: Exchange) -> None:
+    """Say nothing until the client leaves, as it must in time."""
+    exchange.client.settimeout(SLACK)
+    with contextlib.suppress(OSError):
+        while exchange.client.recv(65536):
+            pass
+
+
+def trickles(reply: bytes, after: int) -> Answer:
+    """The reply at once up to an offset, and from there on byte by byte, too slow to wait for."""
+    pieces = [reply[:after], *(reply[i : i + 1] for i in range(after, len(reply)))]
+    return sends(*pieces, pause=0.02)
+
+
+def beneath(answer: Answer) -> Answer:
+    """The same on the TCP connection that one with TLS has beneath."""
+
+    def answer_beneath(exchange: Exchange) -> None:
+        with socket.socket(fileno=os.dup(exchange.client.fileno())) as client:
+            answer(Exchange(client, ("", 0)))
+
+    return answer_beneath
+
+
+class TLSTestCase(CommandLineTestCase):
     standin: StandIn
 
     @classmethod
@@ -32,84 +83,293 @@ class TLSTests(CommandLineTestCase):
 
     def setUp(self) -> None:
         super().setUp()
+        self.uid_cache = os.path.join(self.home, "uid")
+        self.backend = lambda **settings: LibraryAPI(**{**settings, "uid_cache": self.uid_cache})
         self.environ["ODOO_PASSWORD"] = "admin"
         self.environ["SSL_CERT_FILE"] = os.path.join(CERTIFICATES, "authority.pem")
 
-    def serve(self, certificate: str) -> Proxy:
-        """A proxy with TLS in front of the stand-in, as the server of this test."""
-        proxy = Proxy(self.standin.url, tls(certificate))
+    def commands(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Each command and the call it is for. Only for "authenticate" is the uid to be asked."""
+        for method, argv in COMMANDS.items():
+            with open(self.uid_cache, "w") as file:
+                file.write("" if method == "authenticate" else "2")
+            yield method, argv
+
+    def proxy(self, context: ssl.SSLContext | None) -> Proxy:
+        """A proxy in front of the stand-in, as the server of this test."""
+        proxy = Proxy(self.standin.url, context)
         proxy.__enter__()
         self.addCleanup(proxy.__exit__, None, None, None)
         self.environ["ODOO_URL"] = proxy.url
         return proxy
 
-    def check_refused(self, certificate: str, reason: str) -> None:
-        proxy = self.serve(certificate)
-        pattern = (
-            rf"\Alibrary\.py: error: cannot connect to {proxy.url}: "
-            rf"its certificate is not trusted: .*{reason}.*\nlibrary\.py: hint: .*SSL_CERT_FILE\n\Z"
+    def proxy_for_faults(self, context: ssl.SSLContext | None) -> Proxy:
+        """One for which book 1 exists, whatever became of it before."""
+        proxy = self.proxy(context)
+        proxy.faults["search"] = sends(
+            value("<array><data><value><int>1</int></value></data></array>")
         )
-        for argv in COMMANDS:
-            with self.subTest(argv):
-                self.check(*argv, status=3, err=re.compile(pattern))
-        self.assertEqual(proxy.calls, [])  # no request, hence no password
+        return proxy
+
+    def serve(self, answer: Callable[[Exchange], object]) -> queue.Queue[object]:
+        """A server that answers one connection after the other; gives what `answer` returned."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        returned: queue.Queue[object] = queue.Queue()
+
+        def accept() -> None:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                with client:
+                    result = answer(Exchange(client, ("", 0)))
+                returned.put(result)
+
+        threading.Thread(target=accept, daemon=True).start()
+        self.addCleanup(listener.close)
+        self.addCleanup(listener.shutdown, socket.SHUT_RDWR)  # which wakes accept()
+        self.environ["ODOO_URL"] = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        return returned
+
+    def check_error(self, argv: tuple[str, ...], status: int, reason: str, hint: str = "") -> None:
+        """The command fails in time, for this reason, and says so and this hint, or none."""
+        url = re.escape(self.environ["ODOO_URL"])
+        lines = [rf"library\.py: error: {reason.format(url=url)}"]
+        if hint:
+            lines.append(rf"library\.py: hint: {re.escape(hint)}")
+        start = time.monotonic()
+        with self.subTest(argv=argv):
+            self.check(*argv, status=status, err=re.compile(r"\A" + "\n".join(lines) + r"\n\Z"))
+            self.assertLess(time.monotonic() - start, 2 * TIMEOUT + SLACK)
+
+
+class TrustTests(TLSTestCase):
+    def check_untrusted(self, certificate: str, reason: str, hint: str = "") -> None:
+        """Refused in the handshake: no octet of a request, hence of a password, is sent."""
+        context = tls(certificate)
+
+        def answer(exchange: Exchange) -> str:
+            try:
+                with context.wrap_socket(exchange.client, server_side=True) as client:
+                    return f"received {client.recv(65536)!r}"
+            except ssl.SSLError:
+                return "no handshake"
+
+        outcomes = self.serve(answer)
+        for _, argv in self.commands():
+            untrusted = "cannot connect to {url}: its certificate is not trusted: "
+            self.check_error(argv, 3, untrusted + reason, hint)
+            self.assertEqual(outcomes.get(timeout=SLACK), "no handshake")
+        self.assertTrue(outcomes.empty())
 
     def test_a_private_authority(self) -> None:
-        self.serve("good")
-        self.check("add", "Emma", "-q", out=re.compile("^[0-9]+\n$"))
-        self.check("list", "emma", "--limit", "1", out=re.compile("^[0-9]+ Emma\n$"))
+        url = self.proxy(tls("good")).url
+        for host in ("127.0.0.1", "localhost"):
+            with self.subTest(host):
+                self.environ["ODOO_URL"] = url.replace("127.0.0.1", host)
+                id = self.run_cli("add", "Emma", "-q")[1].strip()
+                self.check("list", "emma", out=f"{id} Emma\n")
+                self.check("set", id, "Evelina", out=f"Title of Book ID {id} set to Evelina.\n")
+                self.check("list", out=f"{id} Evelina\n")
+                self.check("del", id, out=f"Book with ID {id} was deleted.\n")
+                self.check("list")
 
     def test_an_unknown_authority(self) -> None:
         del self.environ["SSL_CERT_FILE"]
-        self.check_refused("good", "unable to get local issuer")
+        self.check_untrusted("good", "unable to get local issuer certificate", NAME_AUTHORITY)
 
     def test_a_self_signed_certificate(self) -> None:
-        self.check_refused("self-signed", "self.signed")
+        self.check_untrusted("self-signed", "self.signed certificate", NAME_AUTHORITY)
 
     def test_an_expired_certificate(self) -> None:
-        self.check_refused("expired", "expired")
+        self.check_untrusted("expired", "certificate has expired")
 
     def test_a_certificate_of_another_host(self) -> None:
-        self.check_refused("other-host", "'?127.0.0.1'?")
+        self.check_untrusted("other-host", "IP address mismatch, .*'127.0.0.1'.*")
 
-    def test_http_to_a_tls_port(self) -> None:
-        proxy = self.serve("good")
+    def test_a_certificate_of_another_host_name(self) -> None:
+        proxy = self.proxy(tls("other-host"))
+        self.environ["ODOO_URL"] = proxy.url.replace("127.0.0.1", "localhost")
+        reason = "its certificate is not trusted: Hostname mismatch, .*'localhost'.*"
+        self.check_error(("list",), 3, "cannot connect to {url}: " + reason)
+        self.assertEqual(proxy.calls, [])
+
+
+class WrongSchemeTests(TLSTestCase):
+    def test_http_to_tls(self) -> None:
+        proxy = self.proxy(tls("good"))
         self.environ["ODOO_URL"] = proxy.url.replace("https", "http")
-        self.check("list", status=3, err=re.compile("hint: .*https://"))
+        for argv in COMMANDS.values():  # each begins with a question: no uid is remembered
+            reason = "(no valid answer from|cannot send to) {url}: (connection closed|not HTTP)"
+            self.check_error(argv, 3, reason, USE_HTTPS)
+        self.assertEqual(proxy.calls, [])
 
-    def test_https_to_a_plain_port(self) -> None:
+    def test_what_servers_with_tls_do_when_they_get_http(self) -> None:
+        answers: dict[str, tuple[Answer, str]] = {
+            "close": (lambda exchange: None, "connection closed"),
+            "reset": (Exchange.reset, "connection closed"),
+            "send an alert": (sends(HANDSHAKE_FAILURE), "not HTTP"),
+        }
+        proxy = self.proxy_for_faults(None)
+        for name, (answer, reason) in answers.items():
+            for method, argv in self.commands():
+                status, hint = (4, LOOK) if method in CHANGES else (3, USE_HTTPS)
+                with self.subTest(name), proxy.answering(method, answer):
+                    self.check_error(argv, status, f"no valid answer from {{url}}: {reason}", hint)
+
+    def test_http_400(self) -> None:
+        """nginx says it to http on a port for TLS, and on TLS to who lacks a certificate."""
+        for context, hint in ((None, USE_HTTPS), (tls("good"), "")):
+            proxy = self.proxy_for_faults(context)
+            for method, argv in self.commands():
+                with proxy.answering(method, sends(BAD_REQUEST)):
+                    self.check_error(argv, 3, "{url} answers HTTP 400 Bad Request", hint)
+
+    def test_https_to_http(self) -> None:
+        self.standin.requests.clear()
         self.environ["ODOO_URL"] = self.standin.url.replace("http", "https")
-        self.environ["ODOO_TIMEOUT"] = "1"
-        for argv in COMMANDS:
-            self.check(*argv, status=3, err=re.compile("hint: .*http://"))
+        for _, argv in self.commands():
+            reason = r"cannot connect to {url}: TLS failed \(WRONG_VERSION_NUMBER\)"
+            self.check_error(argv, 3, reason, USE_HTTP)
+        self.assertEqual(self.standin.requests, [])
 
-    def test_a_server_that_never_shakes_hands(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.environ["ODOO_URL"] = f"https://127.0.0.1:{listener.getsockname()[1]}"
-            start = time.monotonic()
-            self.check("list", "--timeout", "0.3", status=3, err=re.compile("timed out"))
-            self.assertLess(time.monotonic() - start, 3)
 
-    def test_a_trickling_server(self) -> None:
-        proxy = self.serve("good")
-        reply = b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n" + b" " * 900
-        pieces = [reply[i : i + 1] for i in range(len(reply))]
-        for method, argv, status in (("search_read", ("list",), 3), ("create", ("add", "Emma"), 4)):
-            with proxy.answering(method, lambda exchange: exchange.send(*pieces, pause=0.02)):
-                start = time.monotonic()
-                self.check(*argv, "--timeout", "0.5", status=status, err=re.compile("timed out"))
-                self.assertLess(time.monotonic() - start, 3)
-            self.assertEqual(proxy.calls.count(method), 1)
+class HandshakeTests(TLSTestCase):
+    """Servers with which it does not come to a request, so nothing was changed."""
 
-    def test_a_connection_that_breaks_in_a_reply(self) -> None:
-        def cut_off(exchange: Exchange) -> None:
-            exchange.send(exchange.forward()[:-20])
+    def check_no_handshake(self, answer: Answer, reason: str, hint: str = "") -> None:
+        def answer_hello(exchange: Exchange) -> object:
+            hello = exchange.client.recv(65536)
+            answer(exchange)
+            return hello[:1]
 
-        proxy = self.serve("good")
-        for method, argv, status in (("search_read", ("list",), 3), ("create", ("add", "Emma"), 4)):
-            with proxy.answering(method, cut_off):
-                self.check(*argv, status=status, err=re.compile("no valid answer"))
-            self.assertEqual(proxy.calls.count(method), 1)
+        begun = self.serve(answer_hello)
+        for _, argv in self.commands():
+            self.check_error(argv, 3, f"cannot connect to {{url}}: {reason}", hint)
+            self.assertEqual(begun.get(timeout=SLACK), HANDSHAKE[:1])
+        self.assertTrue(begun.empty())
+
+    def test_silent(self) -> None:
+        self.environ["ODOO_TIMEOUT"] = str(SHORT)
+        self.check_no_handshake(holds, "timed out")
+
+    def test_trickling(self) -> None:
+        self.environ["ODOO_TIMEOUT"] = str(SHORT)
+        answer = trickles(HANDSHAKE + bytes(200), after=len(HANDSHAKE))
+        self.check_no_handshake(answer, "timed out")
+
+    def test_closed(self) -> None:
+        """As Odoo 19 does without TLS."""
+        for answer in (lambda exchange: None, Exchange.reset, sends(CLOSE_NOTIFY)):
+            self.check_no_handshake(answer, "connection closed", USE_HTTP)
+
+    def test_no_agreement(self) -> None:
+        """With a server that speaks an old version alone, say: there http:// is no help."""
+        reason = r"TLS failed \(.*HANDSHAKE_FAILURE\)"
+        self.check_no_handshake(sends(HANDSHAKE_FAILURE), reason)
+
+    def test_another_protocol(self) -> None:
+        for greeting in (BAD_REQUEST, b"<!DOCTYPE HTML>\n<html>", b"SSH-2.0-OpenSSH_9.2\r\n"):
+            with self.subTest(greeting):
+                reason = r"TLS failed \(WRONG_VERSION_NUMBER\)"
+                self.check_no_handshake(sends(greeting), reason, USE_HTTP)
+
+    def test_the_bound_on_connecting(self) -> None:
+        self.serve(holds)
+        with mock.patch("library_xmlrpc.CONNECT_SECONDS", SHORT):
+            self.check_error(("list",), 3, "cannot connect to {url}: timed out")
+
+    def test_reset_before_it_begins(self) -> None:
+        """Python may give a dead socket without TLS here, or forget one (CVE-2023-40217)."""
+        self.serve(Exchange.reset)
+        for _, argv in self.commands():
+            error = re.compile(r"\Alibrary\.py: error: cannot (connect|send) to .*\n")
+            self.check(*argv, status=3, err=error)
+
+
+class FaultTests(TLSTestCase):
+    """Servers that misbehave after the handshake."""
+
+    def check_faults(
+        self, answers: dict[str, tuple[Answer, str]], methods: tuple[str, ...] = tuple(COMMANDS)
+    ) -> None:
+        proxy = self.proxy_for_faults(tls("good"))
+        for name, (answer, reason) in answers.items():
+            for method, argv in self.commands():
+                if method not in methods:
+                    continue
+                status, hint = (4, LOOK) if method in CHANGES else (3, "")
+                with self.subTest(name), proxy.answering(method, answer):
+                    self.check_error(argv, status, f"no valid answer from {{url}}: {reason}", hint)
+                    self.assertEqual(proxy.calls.count(method), 1, proxy.calls)
+
+    def test_closed(self) -> None:
+        """Without the close_notify that says it was no one in between."""
+
+        def in_a_body_without_a_length(exchange: Exchange) -> None:
+            reply = re.sub(rb"Content-Length: .*\r\n", b"", exchange.forward())
+            exchange.send(reply[:-10])  # all but the last tag
+
+        def by_a_reset(exchange: Exchange) -> None:
+            exchange.send(http(TRUE)[:-20])
+            exchange.reset()
+
+        self.check_faults(
+            {
+                "before the reply": (lambda exchange: None, "connection closed"),
+                "in the first line": (sends(http(TRUE)[:7]), "not HTTP"),
+                "in the headers": (sends(http(TRUE)[:30]), "not XML-RPC"),
+                "in the body": (sends(http(TRUE)[:-20]), "connection closed"),
+                "in a body without a length": (in_a_body_without_a_length, "not XML-RPC"),
+                "by a reset": (by_a_reset, "connection closed"),
+            }
+        )
+
+    def test_forged(self) -> None:
+        """What someone in between can add, who has no key."""
+
+        def adds(octets: bytes) -> tuple[Answer, str]:
+            def answer(exchange: Exchange) -> None:
+                exchange.send(http(TRUE)[:-20])
+                beneath(sends(octets))(exchange)
+
+            return answer, r"TLS failed \(.+\)"
+
+        data = DATA[:3] + b"\x00\x40" + bytes(64)
+        self.check_faults({"data": adds(data), "an alert": adds(HANDSHAKE_FAILURE)})
+        # In a handshake this hints at http://, and here at what is more urgent.
+        self.check_faults({"HTTP": adds(http(TRUE))}, methods=CHANGES)
+
+    def test_trickling(self) -> None:
+        self.environ["ODOO_TIMEOUT"] = str(TIMEOUT)
+        record = beneath(trickles(DATA + bytes(200), after=len(DATA)))
+        self.check_faults(
+            {
+                "headers": (trickles(http(TRUE), after=5), "timed out"),
+                "body": (trickles(http(TRUE), after=len(http(TRUE)) - 90), "timed out"),
+                "record": (record, "timed out"),
+            },
+            methods=("search_read", "create"),
+        )
+
+    def test_a_server_that_does_not_read(self) -> None:
+        """A request that never got out whole can't have been carried out."""
+
+        def answer(exchange: Exchange) -> None:
+            with tls("good").wrap_socket(exchange.client, server_side=True):
+                time.sleep(2 * TIMEOUT)
+
+        self.serve(answer)
+        port = int(self.environ["ODOO_URL"].rpartition(":")[2])
+        api = LibraryAPI("127.0.0.1", port, "db", "user", "pwd", scheme="https", timeout=TIMEOUT)
+        api._uid = 2
+        with (
+            mock.patch.dict(os.environ, self.environ, clear=True),
+            mock.patch("library_xmlrpc.check_title", str),  # which takes long for a title as long
+            self.assertRaisesRegex(ConnectError, "cannot send to .*timed out"),
+        ):
+            api.create("x" * 20_000_000)
 
 
 if __name__ == "__main__":
