@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import ssl
 import struct
@@ -49,7 +50,12 @@ class Exchange:
     @property
     def method(self) -> str:
         """What was called: "authenticate", or for execute_kw the model's method."""
-        params, name = xmlrpc.client.loads(self.request.partition(b"\r\n\r\n")[2])
+        body = self.request.partition(b"\r\n\r\n")[2]
+        if body.startswith(b"{"):  # JSON-RPC
+            call = json.loads(body)["params"]
+            params, name = call["args"], call["method"]
+        else:
+            params, name = xmlrpc.client.loads(body)
         return str(params[4]) if name == "execute_kw" else str(name)
 
     def forward(self) -> bytes:

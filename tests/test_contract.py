@@ -6,6 +6,7 @@ books, and odoo-empty, without; the users admin, and clerk, who may not delete.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
 import threading
@@ -423,6 +424,31 @@ class StandInTests(Contract):
 @unittest.skipUnless("ODOO_TEST_URL" in os.environ, "ODOO_TEST_URL names no server")
 class RealOdooTests(Contract):
     url = os.environ.get("ODOO_TEST_URL", "")
+
+
+@unittest.skipUnless(
+    "ODOO_TEST_URL" in os.environ and importlib.util.find_spec("odoorpc"),
+    "ODOO_TEST_URL names no server, or OdooRPC is not installed",
+)
+class OdooRPCTests(Contract):
+    url = os.environ.get("ODOO_TEST_URL", "")
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        from tests.library_odoorpc import LibraryAPI
+
+        cls.backend = LibraryAPI
+
+    @unittest.skip("it would lock out the other tests on this server")
+    def test_zz_a_lock_out_is_not_hammered(self) -> None: ...
+
+    def test_no_redirection_is_followed(self) -> None:
+        with Proxy(self.url) as proxy:
+            reply = f"HTTP/1.0 302 Found\r\nLocation: {proxy.url}/jsonrpc\r\n\r\n".encode()
+            with proxy.answering("version", lambda exchange: exchange.send(reply)):
+                with self.assertRaisesRegex(ConnectError, "redirects to"):
+                    self.api(url=proxy.url).version()
+                self.assertEqual(proxy.calls, ["version"])
 
 
 del Contract  # which has no server of its own
