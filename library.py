@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import errno
+import functools
 import os
 import re
 import sys
@@ -108,8 +109,9 @@ def add_lines(args: argparse.Namespace, api: LibraryAPI) -> int:
             ids = api.create_many(titles)
             done += len(ids)
             show_progress(args, "")
-            confirm_added(args, ids, titles)
-    except (LibraryError, KeyboardInterrupt, BrokenPipeError) as error:
+            if not confirm_added(args, ids, titles) and done < total:
+                raise OutputError("standard output was closed")
+    except (LibraryError, KeyboardInterrupt) as error:
         show_progress(args, "")
         if done == total:
             raise
@@ -123,8 +125,6 @@ def add_lines(args: argparse.Namespace, api: LibraryAPI) -> int:
             advice = f"nothing from line {numbers[0]} on was added: start again there"
         if isinstance(error, KeyboardInterrupt):
             raise type(error)(advice) from None
-        if isinstance(error, BrokenPipeError):
-            error = OutputError("standard output was closed")
         error.hint = f"{error.hint}; {advice}" if error.hint else advice
         raise error
     return 0
@@ -173,25 +173,29 @@ def write(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
-def confirm(lines: Iterable[str], done: str) -> None:
-    """Print what was done, at once; where that fails, the error says what was `done`."""
+def confirm(lines: Iterable[str], done: str) -> bool:
+    """Print what was done, at once; where that fails, the error says what was `done`.
+
+    Gives False where the reader has seen enough, which is no error.
+    """
     try:
         for line in lines:
             write(line)
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
     except OSError as error:
         abandon(sys.stdout)
-        raise OutputError(f"cannot write the output: {error.strerror}", done) from error
+        if not isinstance(error, BrokenPipeError):
+            raise OutputError(f"cannot write the output: {error.strerror}", done) from error
+        return False
+    return True
 
 
-def confirm_added(args: argparse.Namespace, ids: Sequence[int], titles: Sequence[str]) -> None:
+def confirm_added(args: argparse.Namespace, ids: Sequence[int], titles: Sequence[str]) -> bool:
     lines = [
         report(args, f"Book added with ID {id} for title {title}.", id, title)
         for id, title in zip(ids, titles)
     ]
-    confirm(lines, f"added with IDs: {' '.join(map(str, ids))}")
+    return confirm(lines, f"added with IDs: {' '.join(map(str, ids))}")
 
 
 def abandon(stream: Any) -> None:
@@ -474,6 +478,12 @@ NOT_GIVEN = {
 class _Parser(argparse.ArgumentParser):
     """argparse with errors of one line, under the program's name in each command."""
 
+    def __init__(self, **kwargs: Any) -> None:
+        # A width of one's own spares argparse the import of shutil with each command.
+        formatter = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)
+        super().__init__(allow_abbrev=False, formatter_class=formatter, **kwargs)
+        self.color = False  # which argparse has since Python 3.14
+
     def error(self, message: str) -> NoReturn:
         complain(f"error: {message}", f"see {self.prog} --help")
         raise SystemExit(2)
@@ -501,12 +511,7 @@ def program() -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     name = program()
-    # A width of one's own spares argparse the import of shutil with each command.
-    common: dict[str, Any] = {
-        "allow_abbrev": False,
-        "formatter_class": lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=80),
-    }
-    options = _Parser(add_help=False, argument_default=argparse.SUPPRESS, **common)
+    options = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     for flags, help in (
         (("-q", "--quiet"), "print IDs alone (list, add) or nothing (set, del)"),
         (("--json",), "print a JSON object a line"),
@@ -528,7 +533,6 @@ def build_parser() -> argparse.ArgumentParser:
         usage=f"{name} [options] COMMAND ...",
         parents=[options],
         description=f'Keep books on an Odoo server, for example: {name} add "Moby-Dick"',
-        **common,
     )
     parser.add_argument("--version", action="version", version=f"{name} {__version__}")
     commands = parser.add_subparsers(
@@ -545,7 +549,6 @@ def build_parser() -> argparse.ArgumentParser:
             help=help,
             description=f"{help[0].upper()}{help[1:]}.",
             epilog=f"example: {name} {verb} {example}",
-            **common,
         )
         command.set_defaults(run=run)
         return command

@@ -396,6 +396,12 @@ class HelpTests(CommandLineTestCase):
             for name in ("URL", "DB", "USER", "API_KEY", "PASSWORD", "TIMEOUT", "PROFILE"):
                 self.assertIn(f"ODOO_{name}", out)
 
+    def test_no_colour(self) -> None:
+        self.environ["FORCE_COLOR"] = "1"  # which argparse heeds since Python 3.14
+        for argv in (("--help",), ("add", "--help"), ()):
+            _, out, err = self.run_cli(*argv)
+            self.assertNotIn("\x1b", out + err)
+
     def test_version(self) -> None:
         self.check("--version", out=f"library.py {library.__version__}\n")
 

@@ -80,7 +80,7 @@ def sends(*pieces: bytes, pause: float = 0.0) -> Answer:
 
 def trickles(reply: bytes, after: int) -> Answer:
     """The reply at once up to an offset, and from there on byte by byte, too slow to wait for."""
-    rest = (reply[i : i + 1] for i in range(after, len(reply)))
+    rest = [reply[i : i + 1] for i in range(after, len(reply))]
     return lambda exchange: exchange.send(reply[:after], *rest, pause=0.02)
 
 
@@ -89,6 +89,7 @@ def cut_off(exchange: Exchange) -> None:
 
 
 TRUE = xml("<value><boolean>1</boolean></value>")
+CHUNKS = b"".join(b"1\r\n%c\r\n" % octet for octet in TRUE) + b"0\r\n\r\n"
 ENTITIES = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10 if i else "ha" * 50}">' for i in range(9))
 BOMB = gzip.compress(TRUE.replace(b"<params>", b" " * (80 * 2**20) + b"<params>"))
 NESTED = "<array><data><value>" * 3000 + "</value></data></array>" * 3000
@@ -101,7 +102,7 @@ LOST: dict[str, Answer] = {
     "silent": Exchange.hold,
     "trickling headers": trickles(http(TRUE), after=5),
     "trickling body": trickles(http(TRUE), after=len(http(TRUE)) - 90),
-    "trickling chunks": trickles(raw("HTTP/1.1 200 OK\nTransfer-Encoding: chunked", b"1\r\n<"), 50),
+    "trickling chunks": trickles(raw("HTTP/1.1 200 OK\nTransfer-Encoding: chunked", CHUNKS), 50),
     "endless header": sends(b"HTTP/1.1 200 OK\r\nX: ", *[b"x" * 99] * 1000),
     "endless 100 Continue": sends(*[b"HTTP/1.1 100 Continue\r\n\r\n"] * 40, pause=0.01),
     "cut off": cut_off,

@@ -23,7 +23,7 @@ from library_xmlrpc import ConnectError, LibraryAPI
 from tests.proxy import Answer, Exchange, Proxy
 from tests.standin import StandIn
 from tests.support import CommandLineTestCase, enter_for_class
-from tests.test_faults import CHANGES, COMMANDS, TRUE, http, sends, value
+from tests.test_faults import CHANGES, COMMANDS, TRUE, http, sends, trickles, value
 
 TIMEOUT = 0.2  # seconds
 SHORT = 0.1  # where nothing has to succeed before
@@ -56,12 +56,6 @@ def holds(exchange: Exchange) -> None:
     with contextlib.suppress(OSError):
         while exchange.client.recv(65536):
             pass
-
-
-def trickles(reply: bytes, after: int) -> Answer:
-    """The reply at once up to an offset, and from there on byte by byte, too slow to wait for."""
-    pieces = [reply[:after], *(reply[i : i + 1] for i in range(after, len(reply)))]
-    return sends(*pieces, pause=0.02)
 
 
 def beneath(answer: Answer) -> Answer:
