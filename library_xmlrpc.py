@@ -14,6 +14,7 @@ of a server with the default settings and stays in a session with `api` at hand.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import http.client
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 
 MODEL = "library.book"
 MAX_ID = 2**31 - 1  # XML-RPC's integers have 32 bits, as PostgreSQL's for Odoo's ids
-FIRST_PAGE = 1000  # books in the request that a listing begins with
-PAGE = 5000  # and in each that follows; with fewer in a request, Odoo takes longer for all
+FIRST_PAGE = 1000  # books in the request that a listing begins with; each next one asks for twice
+LAST_PAGE = 10_000  # as many, to this; with fewer in a request, Odoo takes longer for all
 MAX_REPLY = 64 * 2**20  # bytes, unpacked: the ids of nearly two million books
 CONNECT_SECONDS = 10.0
 
@@ -163,7 +164,7 @@ class LibraryAPI:
 
     def version(self) -> dict[str, Any]:
         """The server's version, as Odoo's `common.version` gives it; needs no login."""
-        return self._call("common", "version", (), _struct, ConnectError)
+        return self._call("version", (), _struct)
 
     def search_read(self, title: str | None = None, limit: int | None = None) -> list[Book]:
         """The books whose title contains `title`, in any case, in the server's order."""
@@ -188,7 +189,7 @@ class LibraryAPI:
         given = {book["id"] for book in first}
         found = self._execute("search", [domain], {"limit": limit} if limit else {}, _ids)
         ids = [id for id in found if id not in given][: limit and limit - FIRST_PAGE]
-        for page in self._fetch_ahead(ids):
+        for page in self._read_pages(ids):
             yield from page
 
     def create(self, title: str) -> int:
@@ -238,32 +239,32 @@ class LibraryAPI:
         found = set(self._execute("search", [[["id", "in", ids]]], {"context": context}, _ids))
         return [id for id in dict.fromkeys(ids) if id in found]
 
-    def _read(self, ids: list[int]) -> list[Book]:
-        """The books with these ids, in this order, less those that were deleted meanwhile."""
-        return self._execute("read", [ids, ["name"]], {}, _books)
+    def _read_pages(self, ids: list[int]) -> Iterator[list[Book]]:
+        """The books with these ids, in their order, less those that were deleted meanwhile.
 
-    def _fetch_ahead(self, ids: list[int]) -> Iterator[list[Book]]:
-        """Pages of the books with these ids, of which two are on their way at any time.
-
-        The threads are daemons: a reader that stops early, or Ctrl-C, waits for no page.
+        While one page's reply is parsed, the server works on the next one. That waits in a daemon
+        thread: a reader that stops early, or Ctrl-C, does not.
         """
         from concurrent.futures import Future
         from threading import Thread
 
-        def fetch(page: list[int], future: Future[list[Book]]) -> None:
-            try:
-                future.set_result(self._read(page))
-            except BaseException as error:  # for the reader, who raises it
-                future.set_exception(error)
+        def start(page: list[int]) -> Future[Any]:
+            reply: Future[Any] = Future()
 
-        ahead: list[Future[list[Book]]] = []
-        for start in range(0, len(ids), PAGE):
-            ahead.append(Future())
-            Thread(target=fetch, args=(ids[start : start + PAGE], ahead[-1]), daemon=True).start()
-            if len(ahead) == 2:
-                yield ahead.pop(0).result()
-        for future in ahead:
-            yield future.result()
+            def send() -> None:
+                try:
+                    reply.set_result(self._send("read", [page, ["name"]], {}, ConnectError))
+                except BaseException as error:  # for the reader, who raises it
+                    reply.set_exception(error)
+
+            Thread(target=send, daemon=True).start()
+            return reply
+
+        replies = map(start, _pages(ids))  # each starts when it is asked for
+        ahead = next(replies, None)
+        while ahead:
+            reply, ahead = ahead.result(), next(replies, None)
+            yield self._parsed(reply, _books, ConnectError)
 
     @property
     def uid(self) -> int:
@@ -276,7 +277,7 @@ class LibraryAPI:
     def _log_in(self) -> int:
         params: tuple[Any, ...] = (self.db, self.user, self._pwd, {})
         try:
-            uid = self._call("common", "authenticate", params, _uid_or_false, ConnectError)
+            uid = self._call("authenticate", params, _uid_or_false)
         except ServerError as error:
             if f'database "{self.db}" does not exist' in error.text:
                 raise LoginError(f"{self.url} has no database {self.db!r}") from error
@@ -325,32 +326,36 @@ class LibraryAPI:
         changes = method in ("create", "write", "unlink")
         lost = UnknownOutcomeError if changes else ConnectError
 
-        def execute(uid: int) -> T:
-            params = (self.db, uid, self._pwd, MODEL, method, args, kwargs)
-            return self._call("object", "execute_kw", params, parse, lost)
+        def execute() -> T:
+            return self._parsed(self._send(method, args, kwargs, lost), parse, lost)
 
         uid = self.uid
         try:
-            value = execute(uid)
+            value = execute()
         except (ServerError, LoginError) as error:
             locked_out = "Too many login failures" in str(error)
             if not self._uid_is_remembered or locked_out or self._log_in() == uid:
                 raise
-            value = execute(self.uid)
+            value = execute()
         self._uid_is_remembered = False
         return value
 
-    def _call(
-        self,
-        service: str,
-        method: str,
-        params: tuple[Any, ...],
-        parse: Callable[[Any], T],
-        lost: type[LibraryError],
-    ) -> T:
-        """Make one call: one POST, and one answer or none.
+    def _send(
+        self, method: str, args: list[Any], kwargs: dict[str, Any], lost: type[LibraryError]
+    ) -> Any:
+        """Call a method of the book model, and give the reply as it came."""
+        params = (self.db, self.uid, self._pwd, MODEL, method, args, kwargs)
+        return self._post("object", "execute_kw", params, lost)
 
-        `parse` makes the result of the reply's value, and raises where it is of another type.
+    def _call(self, method: str, params: tuple[Any, ...], parse: Callable[[Any], T]) -> T:
+        """Ask the server what needs no login, and give what `parse` makes of the reply's value."""
+        return self._parsed(self._post("common", method, params, ConnectError), parse, ConnectError)
+
+    def _post(
+        self, service: str, method: str, params: tuple[Any, ...], lost: type[LibraryError]
+    ) -> Any:
+        """Make one call, one POST, and give the reply as it came: its XML, not yet parsed.
+
         Whatever happens after all of the request was sent, except for an answer that refuses it,
         raises `lost`: a server may act on a request and fail to say so (RFC 9110, 9.2.2).
         """
@@ -360,28 +365,41 @@ class LibraryAPI:
             sock = self._connect(min(deadline, time.monotonic() + CONNECT_SECONDS))
         except OSError as error:
             raise self._failure(ConnectError, "cannot connect to", error) from error
-        with sock:
+        with sock, self._answering(lost):
+            connection = http.client.HTTPConnection(self.host, self.port)
+            connection.sock = _DeadlineSocket(sock, deadline)
             try:
-                connection = http.client.HTTPConnection(self.host, self.port)
-                connection.sock = _DeadlineSocket(sock, deadline)
-                try:
-                    connection.request("POST", f"/xmlrpc/2/{service}", request, _HEADERS)
-                except OSError as error:  # a request in part is one that no server can act on
-                    raise self._failure(ConnectError, "cannot send to", error) from error
-                response = connection.getresponse()
-                if 300 <= response.status < 500:
-                    raise self._not_served(response)
-                return parse(_unmarshal(response))
-            except xmlrpc.client.Fault as fault:
-                raise self._refusal(fault) from fault
-            except LibraryError:
-                raise
-            except Exception as error:  # each malformed reply trips over something else
-                raise self._failure(lost, "no valid answer from", error) from error
-            except KeyboardInterrupt:
-                if lost is UnknownOutcomeError:
-                    raise ChangeInterrupted from None
-                raise
+                connection.request("POST", f"/xmlrpc/2/{service}", request, _HEADERS)
+            except OSError as error:  # a request in part is one that no server can act on
+                raise self._failure(ConnectError, "cannot send to", error) from error
+            response = connection.getresponse()
+            if 300 <= response.status < 500:
+                raise self._not_served(response)
+            return _received(response)
+
+    def _parsed(self, reply: Any, parse: Callable[[Any], T], lost: type[LibraryError]) -> T:
+        """What `parse` makes of the reply's value; it raises where that is of another type."""
+        with self._answering(lost):
+            return parse(self._value(reply))
+
+    def _value(self, reply: Any) -> Any:
+        return _unmarshal(reply)
+
+    @contextlib.contextmanager
+    def _answering(self, lost: type[LibraryError]) -> Iterator[None]:
+        """Have what goes wrong with an answer be one of the errors above."""
+        try:
+            yield
+        except xmlrpc.client.Fault as fault:
+            raise self._refusal(fault) from fault
+        except LibraryError:
+            raise
+        except Exception as error:  # each malformed reply trips over something else
+            raise self._failure(lost, "no valid answer from", error) from error
+        except KeyboardInterrupt:
+            if lost is UnknownOutcomeError:
+                raise ChangeInterrupted from None
+            raise
 
     def _connect(self, deadline: float) -> socket.socket:
         addresses = socket.getaddrinfo(self._host_name, self.port, type=socket.SOCK_STREAM)
@@ -506,14 +524,28 @@ def _left(deadline: float) -> float:
     return seconds
 
 
-def _unmarshal(response: http.client.HTTPResponse) -> Any:
-    """The value in a reply.
-
-    Raises Fault, or whatever the reply trips over: a reply is wholly there and well-formed, or
-    is none. Odoo's replies have no DTD; one that has may define entities that explode.
-    """
+def _received(response: http.client.HTTPResponse) -> bytes:
+    """The body of a response, wholly there and unpacked; raises whatever it trips over."""
     if response.status != 200:
         raise _BadReply(f"HTTP {response.status} {http.client.responses.get(response.status, '')}")
+    packed = response.getheader("Content-Encoding") == "gzip"
+    stream: Any = gzip.GzipFile(fileobj=response, mode="rb") if packed else response
+    body = bytearray()
+    while chunk := stream.read(2**20):
+        body += chunk
+        if len(body) > MAX_REPLY:
+            raise _BadReply(f"larger than {MAX_REPLY >> 20} MiB")
+    if response.length:
+        raise http.client.IncompleteRead(b"", response.length)
+    return bytes(body)
+
+
+def _unmarshal(reply: bytes) -> Any:
+    """The value in a reply.
+
+    Raises Fault, or whatever the reply trips over: it is well-formed as a whole, or is none.
+    Odoo's replies have no DTD; one that has may define entities that explode.
+    """
     unmarshaller = xmlrpc.client.Unmarshaller()
     unmarshaller.xml("", None)  # text comes from expat decoded
     parser = expat.ParserCreate()
@@ -522,20 +554,7 @@ def _unmarshal(response: http.client.HTTPResponse) -> Any:
     parser.EndElementHandler = unmarshaller.end
     parser.CharacterDataHandler = unmarshaller.data
     parser.StartDoctypeDeclHandler = _refuse_dtd
-    packed = response.getheader("Content-Encoding") == "gzip"
-    stream: Any = gzip.GzipFile(fileobj=response, mode="rb") if packed else response
-    size = 0
-    while True:
-        chunk = stream.read(65536)
-        size += len(chunk)
-        if size > MAX_REPLY:
-            raise _BadReply(f"larger than {MAX_REPLY >> 20} MiB")
-        if not chunk:
-            break
-        parser.Parse(chunk, False)
-    if response.length:
-        raise http.client.IncompleteRead(b"", response.length)
-    parser.Parse(b"", True)
+    parser.Parse(reply, True)
     try:
         (value,) = unmarshaller.close()
     except xmlrpc.client.Fault as fault:
@@ -619,6 +638,15 @@ def check_id(id: int) -> int:
     if type(id) is not int or not 1 <= id <= MAX_ID:
         raise ValueError(f"an ID is a number from 1 to {MAX_ID}")
     return id
+
+
+def _pages(ids: list[int]) -> Iterator[list[int]]:
+    """The ids in pages: small ones first, for which the server does not take long."""
+    start, size = 0, FIRST_PAGE
+    while start < len(ids):
+        size = min(2 * size, LAST_PAGE)
+        yield ids[start : start + size]
+        start += size
 
 
 def _domain(title: str | None) -> list[Any]:

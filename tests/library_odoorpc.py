@@ -32,7 +32,7 @@ import os
 import sys
 import urllib.request
 import xmlrpc.client
-from typing import Any, Callable, TypeVar
+from typing import Any
 from urllib.error import HTTPError, URLError
 
 import odoorpc
@@ -48,8 +48,6 @@ from library_xmlrpc import (
     UnknownOutcomeError,
     _BadReply,
 )
-
-T = TypeVar("T")
 
 
 class LibraryAPI(library_xmlrpc.LibraryAPI):
@@ -74,17 +72,12 @@ class LibraryAPI(library_xmlrpc.LibraryAPI):
             opener=opener,
         )
 
-    def _call(
-        self,
-        service: str,
-        method: str,
-        params: tuple[Any, ...],
-        parse: Callable[[Any], T],
-        lost: type[LibraryError],
-    ) -> T:
+    def _post(
+        self, service: str, method: str, params: tuple[Any, ...], lost: type[LibraryError]
+    ) -> Any:
         call = {"service": service, "method": method, "args": params}
         try:
-            return parse(self._odoo.json("/jsonrpc", call)["result"])
+            return self._odoo.json("/jsonrpc", call)["result"]
         except odoorpc.error.RPCError as error:
             error.args = (self._masked(str(error)),)  # which a traceback would show
             raise self._refusal(_fault(error)) from error
@@ -98,7 +91,7 @@ class LibraryAPI(library_xmlrpc.LibraryAPI):
         except URLError as error:  # urllib's for a request that was not sent as a whole
             reason = error.reason if isinstance(error.reason, OSError) else error
             raise self._failure(ConnectError, "cannot connect to", reason) from error
-        except (OSError, http.client.HTTPException, _BadReply) as error:
+        except (OSError, http.client.HTTPException) as error:
             raise self._failure(lost, "no valid answer from", error) from error
         except Exception as error:  # each malformed reply trips OdooRPC over something else
             reply = _BadReply("not JSON-RPC")
@@ -107,6 +100,9 @@ class LibraryAPI(library_xmlrpc.LibraryAPI):
             if lost is UnknownOutcomeError:
                 raise ChangeInterrupted from None
             raise
+
+    def _value(self, reply: Any) -> Any:
+        return reply  # OdooRPC has parsed it
 
 
 def _fault(error: odoorpc.error.RPCError) -> xmlrpc.client.Fault:
