@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 MODEL = "library.book"
 MAX_ID = 2**31 - 1  # XML-RPC's integers have 32 bits, as PostgreSQL's for Odoo's ids
 FIRST_PAGE = 1000  # books in the request that a listing begins with; each next one asks for twice
-LAST_PAGE = 10_000  # as many, to this; with fewer in a request, Odoo takes longer for all
+LAST_PAGE = 5000  # as many, to this: with fewer Odoo takes longer, with more we take more memory
 MAX_REPLY = 64 * 2**20  # bytes, unpacked: the ids of nearly two million books
 CONNECT_SECONDS = 10.0
 
@@ -189,8 +189,7 @@ class LibraryAPI:
         given = {book["id"] for book in first}
         found = self._execute("search", [domain], {"limit": limit} if limit else {}, _ids)
         ids = [id for id in found if id not in given][: limit and limit - FIRST_PAGE]
-        for page in self._read_pages(ids):
-            yield from page
+        yield from self._read_pages(ids)
 
     def create(self, title: str) -> int:
         """Add a book and give its id."""
@@ -239,7 +238,7 @@ class LibraryAPI:
         found = set(self._execute("search", [[["id", "in", ids]]], {"context": context}, _ids))
         return [id for id in dict.fromkeys(ids) if id in found]
 
-    def _read_pages(self, ids: list[int]) -> Iterator[list[Book]]:
+    def _read_pages(self, ids: list[int]) -> Iterator[Book]:
         """The books with these ids, in their order, less those that were deleted meanwhile.
 
         While one page's reply is parsed, the server works on the next one. That waits in a daemon
@@ -264,7 +263,7 @@ class LibraryAPI:
         ahead = next(replies, None)
         while ahead:
             reply, ahead = ahead.result(), next(replies, None)
-            yield self._parsed(reply, _books, ConnectError)
+            yield from self._parsed(reply, _books, ConnectError)
 
     @property
     def uid(self) -> int:
@@ -524,7 +523,7 @@ def _left(deadline: float) -> float:
     return seconds
 
 
-def _received(response: http.client.HTTPResponse) -> bytes:
+def _received(response: http.client.HTTPResponse) -> bytearray:
     """The body of a response, wholly there and unpacked; raises whatever it trips over."""
     if response.status != 200:
         raise _BadReply(f"HTTP {response.status} {http.client.responses.get(response.status, '')}")
@@ -537,10 +536,10 @@ def _received(response: http.client.HTTPResponse) -> bytes:
             raise _BadReply(f"larger than {MAX_REPLY >> 20} MiB")
     if response.length:
         raise http.client.IncompleteRead(b"", response.length)
-    return bytes(body)
+    return body
 
 
-def _unmarshal(reply: bytes) -> Any:
+def _unmarshal(reply: bytearray) -> Any:
     """The value in a reply.
 
     Raises Fault, or whatever the reply trips over: it is well-formed as a whole, or is none.
