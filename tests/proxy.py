@@ -78,7 +78,8 @@ class Exchange:
     def hold(self) -> None:
         """Say nothing until the client gives up."""
         with contextlib.suppress(OSError):
-            self.client.recv(1)
+            while self.client.recv(65536):
+                pass
 
 
 Answer = Callable[[Exchange], None]

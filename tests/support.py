@@ -33,10 +33,8 @@ class Terminal(io.StringIO):
         return True
 
 
-class CommandLineTestCase(unittest.TestCase):
-    """Tests that run `library.main` apart from the user's settings and caches."""
-
-    backend: Callable[..., LibraryAPI] = LibraryAPI
+class HomeTestCase(unittest.TestCase):
+    """Tests apart from the user's settings and caches: `environ` is of a `home` of their own."""
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
@@ -48,6 +46,12 @@ class CommandLineTestCase(unittest.TestCase):
             "XDG_CACHE_HOME": os.path.join(self.home, "cache"),
             "PATH": os.environ["PATH"],
         }
+
+
+class CommandLineTestCase(HomeTestCase):
+    """Tests that run `library.main` in this process."""
+
+    backend: Callable[..., LibraryAPI] = LibraryAPI
 
     def run_cli(
         self, *argv: str, stdin: io.StringIO | None = None, terminal: bool = False

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import unittest
-import xmlrpc.client
 
 import library
 from tests.proxy import Answer, Exchange, Proxy, lose_reply
+from tests.replies import fault, http, sends
 from tests.standin import StandIn
 from tests.support import CommandLineTestCase, enter_for_class
 
@@ -208,21 +208,13 @@ class CommandTests(CommandLineTestCase):
         )
 
     def test_a_batch_that_was_not_served(self) -> None:
-        reply = b"HTTP/1.0 413 Too Large\r\n\r\n"
-        status, out, err = self.stop(lambda exchange: exchange.send(reply), after=2)
+        status, out, err = self.stop(sends(http(b"", "413 Too Large")), after=2)
         self.assertEqual((status, out.count("\n"), self.stored()), (3, 2000, 2000))
         self.assertIn("HTTP 413", err)
         self.assertRegex(err, "nothing from line 2002 on was added: start again there\n$")
 
     def test_a_batch_that_was_refused(self) -> None:
-        fault = (
-            "<methodResponse><fault><value><struct>"
-            "<member><name>faultCode</name><value><int>2</int></value></member>"
-            "<member><name>faultString</name><value>No more books.</value></member>"
-            "</struct></value></fault></methodResponse>"
-        )
-        reply = f"HTTP/1.0 200 OK\r\n\r\n{fault}".encode()
-        status, out, err = self.stop(lambda exchange: exchange.send(reply), after=0)
+        status, out, err = self.stop(sends(fault(2, "No more books.")), after=0)
         self.assertEqual((status, out, self.stored()), (1, "", 0))
         self.assertEqual(
             err,
@@ -263,7 +255,7 @@ class CommandTests(CommandLineTestCase):
         password = "p'<&>\\ss"
         for quoted in (password, repr(password), "p'&lt;&amp;&gt;\\ss", f"x{password}y"):
             for code in (1, 2, 3):
-                reply = fault_reply(code, f"Traceback (most recent call last):\nno: {quoted}")
+                reply = fault(code, f"Traceback (most recent call last):\nno: {quoted}")
                 for option in ("--quiet", "--debug"):
                     with (
                         Proxy(self.standin.url) as proxy,
@@ -277,10 +269,10 @@ class CommandTests(CommandLineTestCase):
 
     def test_debug_shows_both_tracebacks(self) -> None:
         text = 'Traceback (most recent call last):\n  File "server.py"\nno\x1b way'
-        reply = fault_reply(2, text.replace("\x1b", "\x9b"))
+        reply = fault(2, text.replace("\x1b", "\x9b"))
         with (
             Proxy(self.standin.url) as proxy,
-            proxy.answering("search_read", lambda exchange: exchange.send(reply)),
+            proxy.answering("search_read", sends(reply)),
         ):
             self.environ["ODOO_URL"] = proxy.url
             status, out, err = self.run_cli("--debug", "list")
@@ -297,15 +289,6 @@ class CommandTests(CommandLineTestCase):
         (name,) = os.listdir(folder)
         with open(os.path.join(folder, name)) as file:
             self.assertEqual(file.read(), "2\n")
-
-
-def sends(reply: bytes) -> Answer:
-    return lambda exchange: exchange.send(reply)
-
-
-def fault_reply(code: int, text: str) -> bytes:
-    fault = xmlrpc.client.Fault(code, text)
-    return b"HTTP/1.0 200 OK\r\n\r\n" + xmlrpc.client.dumps(fault).encode()
 
 
 class UsageTests(CommandLineTestCase):

@@ -25,6 +25,7 @@ from library_xmlrpc import (
     UnknownOutcomeError,
 )
 from tests.proxy import Proxy, lose_reply
+from tests.replies import http, sends
 from tests.standin import StandIn
 from tests.support import enter_for_class
 
@@ -444,8 +445,8 @@ class OdooRPCTests(Contract):
 
     def test_no_redirection_is_followed(self) -> None:
         with Proxy(self.url) as proxy:
-            reply = f"HTTP/1.0 302 Found\r\nLocation: {proxy.url}/jsonrpc\r\n\r\n".encode()
-            with proxy.answering("version", lambda exchange: exchange.send(reply)):
+            reply = http(b"", "302 Found", (f"Location: {proxy.url}/jsonrpc",))
+            with proxy.answering("version", sends(reply)):
                 with self.assertRaisesRegex(ConnectError, "redirects to"):
                     self.api(url=proxy.url).version()
                 self.assertEqual(proxy.calls, ["version"])

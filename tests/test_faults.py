@@ -18,6 +18,7 @@ import unittest
 
 from library_xmlrpc import ConnectError, LibraryAPI
 from tests.proxy import Answer, Exchange, Proxy, lose_reply
+from tests.replies import TRUE, fault, http, member, raw, sends, trickles, value, xml
 from tests.standin import StandIn
 from tests.support import CommandLineTestCase, enter_for_class
 
@@ -36,59 +37,22 @@ CHANGES = ("create", "write", "unlink")
 REFUSED, NOTHING_CHANGED, UNKNOWN = 1, 3, 4  # exit statuses
 
 
-def http(
-    body: bytes, status: str = "200 OK", headers: tuple[str, ...] = ("Content-Type: text/xml",)
-) -> bytes:
-    lines = (f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", "")
-    return "\r\n".join(lines).encode() + body
-
-
-def raw(head: str, body: bytes = b"") -> bytes:
-    return head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body
-
-
-def xml(value: str, kind: str = "params") -> bytes:
-    inner = f"<param>{value}</param>" if kind == "params" else value
-    return (
-        f"<?xml version='1.0'?><methodResponse><{kind}>{inner}</{kind}></methodResponse>".encode()
-    )
-
-
 def with_dtd(entities: str, content: str) -> bytes:
     return xml(content).replace(b"?>", f"?><!DOCTYPE x [{entities}]>".encode())
 
 
-def value(content: str) -> bytes:
-    return http(xml(f"<value>{content}</value>"))
-
-
-def fault(members: str) -> bytes:
-    return http(xml(f"<value><struct>{members}</struct></value>", "fault"))
-
-
-def member(name: str, content: str) -> str:
-    return f"<member><name>{name}</name><value>{content}</value></member>"
+def malformed_fault(members: str) -> Answer:
+    return sends(http(xml(f"<value><struct>{members}</struct></value>", "fault")))
 
 
 def packed(body: bytes) -> bytes:
     return http(body, headers=("Content-Encoding: gzip",))
 
 
-def sends(*pieces: bytes, pause: float = 0.0) -> Answer:
-    return lambda exchange: exchange.send(*pieces, pause=pause)
-
-
-def trickles(reply: bytes, after: int) -> Answer:
-    """The reply at once up to an offset, and from there on byte by byte, too slow to wait for."""
-    rest = [reply[i : i + 1] for i in range(after, len(reply))]
-    return lambda exchange: exchange.send(reply[:after], *rest, pause=0.02)
-
-
 def cut_off(exchange: Exchange) -> None:
     exchange.send(exchange.forward()[:-20])
 
 
-TRUE = xml("<value><boolean>1</boolean></value>")
 CHUNKS = b"".join(b"1\r\n%c\r\n" % octet for octet in TRUE) + b"0\r\n\r\n"
 ENTITIES = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10 if i else "ha" * 50}">' for i in range(9))
 BOMB = gzip.compress(TRUE.replace(b"<params>", b" " * (80 * 2**20) + b"<params>"))
@@ -150,9 +114,9 @@ LOST: dict[str, Answer] = {
     "no number": sends(value("<int>six</int>")),
     "an unknown type": sends(value("<float>1</float>")),
     "not UTF-8": sends(http(b"<?xml version='1.0'?><methodResponse>\xff")),
-    "fault without text": sends(fault(member("faultCode", "<int>2</int>"))),
-    "fault with a number for text": sends(
-        fault(member("faultCode", "<int>2</int>") + member("faultString", "<int>2</int>"))
+    "fault without text": malformed_fault(member("faultCode", "<int>2</int>")),
+    "fault with a number for text": malformed_fault(
+        member("faultCode", "<int>2</int>") + member("faultString", "<int>2</int>")
     ),
     "fault that is no struct": sends(http(xml("<value><string>no</string></value>", "fault"))),
     "fault that is empty": sends(http(xml("", "fault"))),
@@ -276,12 +240,11 @@ class FaultTests(CommandLineTestCase):
     def test_faults(self) -> None:
         for name, text in FAULT_TEXTS.items():
             for code in (1, 2, 3, 4):
-                members = member("faultCode", f"<int>{code}</int>") + member("faultString", text)
                 for method in COMMANDS:
                     with self.subTest(name, code=code, method=method):
                         login = code == 3 or method == "authenticate"
                         status = NOTHING_CHANGED if login else REFUSED
-                        self.check_fault(method, sends(fault(members)), status)
+                        self.check_fault(method, sends(fault(code, text)), status)
 
     def test_cut_off_at_each_byte(self) -> None:
         for method in COMMANDS:

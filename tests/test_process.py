@@ -9,19 +9,18 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
 from tests.proxy import Exchange, Proxy
 from tests.standin import StandIn
-from tests.support import enter_for_class
+from tests.support import HomeTestCase, enter_for_class
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = os.path.join(FOLDER, "library.py")
 
 
-class ProcessTestCase(unittest.TestCase):
+class ProcessTestCase(HomeTestCase):
     standin: StandIn
     proxy: Proxy
 
@@ -31,15 +30,8 @@ class ProcessTestCase(unittest.TestCase):
         cls.proxy = enter_for_class(cls, Proxy(cls.standin.url))
 
     def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.home = folder.name
-        self.environ = {
-            "HOME": self.home,
-            "PATH": os.environ["PATH"],
-            "ODOO_URL": self.proxy.url,
-            "ODOO_PASSWORD": "admin",
-        }
+        super().setUp()
+        self.environ.update(ODOO_URL=self.proxy.url, ODOO_PASSWORD="admin")
 
     def start(self, *argv: str, **streams: object) -> subprocess.Popen[str]:
         """Start the program as one process, of which signals and output are the program's own."""

@@ -6,7 +6,6 @@ they get the wrong scheme is what nginx, HAProxy, stunnel, Node, Java and Odoo w
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import re
@@ -21,9 +20,10 @@ from unittest import mock
 
 from library_xmlrpc import ConnectError, LibraryAPI
 from tests.proxy import Answer, Exchange, Proxy
+from tests.replies import TRUE, http, sends, trickles, value
 from tests.standin import StandIn
 from tests.support import CommandLineTestCase, enter_for_class
-from tests.test_faults import CHANGES, COMMANDS, TRUE, http, sends, trickles, value
+from tests.test_faults import CHANGES, COMMANDS
 
 TIMEOUT = 0.2  # seconds
 SHORT = 0.1  # where nothing has to succeed before
@@ -48,14 +48,6 @@ def tls(certificate: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(os.path.join(CERTIFICATES, f"{certificate}.pem"))
     return context
-
-
-def holds(exchange: Exchange) -> None:
-    """Say nothing until the client leaves, as it must in time."""
-    exchange.client.settimeout(SLACK)
-    with contextlib.suppress(OSError):
-        while exchange.client.recv(65536):
-            pass
 
 
 def beneath(answer: Answer) -> Answer:
@@ -246,7 +238,7 @@ class HandshakeTests(TLSTestCase):
 
     def test_silent(self) -> None:
         self.environ["ODOO_TIMEOUT"] = str(SHORT)
-        self.check_no_handshake(holds, "timed out")
+        self.check_no_handshake(Exchange.hold, "timed out")
 
     def test_trickling(self) -> None:
         self.environ["ODOO_TIMEOUT"] = str(SHORT)
@@ -270,7 +262,7 @@ class HandshakeTests(TLSTestCase):
                 self.check_no_handshake(sends(greeting), reason, USE_HTTP)
 
     def test_the_bound_on_connecting(self) -> None:
-        self.serve(holds)
+        self.serve(Exchange.hold)
         with mock.patch("library_xmlrpc.CONNECT_SECONDS", SHORT):
             self.check_error(("list",), 3, "cannot connect to {url}: timed out")
 

@@ -1,0 +1,50 @@
+"""What servers reply, octet by octet, and the answers of a proxy that send it."""
+
+from __future__ import annotations
+
+import xmlrpc.client
+
+from tests.proxy import Answer
+
+
+def http(
+    body: bytes, status: str = "200 OK", headers: tuple[str, ...] = ("Content-Type: text/xml",)
+) -> bytes:
+    lines = (f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", "")
+    return "\r\n".join(lines).encode() + body
+
+
+def raw(head: str, body: bytes = b"") -> bytes:
+    return head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body
+
+
+def xml(value: str, kind: str = "params") -> bytes:
+    inner = f"<param>{value}</param>" if kind == "params" else value
+    return (
+        f"<?xml version='1.0'?><methodResponse><{kind}>{inner}</{kind}></methodResponse>".encode()
+    )
+
+
+def value(content: str) -> bytes:
+    return http(xml(f"<value>{content}</value>"))
+
+
+def fault(code: int, text: str) -> bytes:
+    return http(xmlrpc.client.dumps(xmlrpc.client.Fault(code, text)).encode())
+
+
+def member(name: str, content: str) -> str:
+    return f"<member><name>{name}</name><value>{content}</value></member>"
+
+
+def sends(*pieces: bytes, pause: float = 0.0) -> Answer:
+    return lambda exchange: exchange.send(*pieces, pause=pause)
+
+
+def trickles(reply: bytes, after: int) -> Answer:
+    """The reply at once up to an offset, and from there on byte by byte, too slow to wait for."""
+    rest = [reply[i : i + 1] for i in range(after, len(reply))]
+    return lambda exchange: exchange.send(reply[:after], *rest, pause=0.02)
+
+
+TRUE = xml("<value><boolean>1</boolean></value>")
