@@ -567,7 +567,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = add_command("list", list_books, "[TITLE]", "list books in the server's order", "moby")
     add_title(command, "*", check_line, "a part of their titles, in any case")
-    command.add_argument("--limit", metavar="N", type=argument(parse_number), help="N at most")
+    kind = argument(parse_number)
+    command.add_argument("--limit", metavar="N", type=kind, help="at most N books")
 
     command = add_command("add", add_books, "(TITLE | --file FILE)", "add books", '"Moby-Dick"')
     either = command.add_mutually_exclusive_group(required=True)
