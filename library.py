@@ -353,9 +353,12 @@ def ask_password(prompt: str) -> str:
     from getpass import getpass
 
     try:
-        return getpass(printable(prompt))
+        pwd = getpass(printable(prompt))
     except EOFError:
-        raise ConfigError("no password given") from None
+        pwd = ""
+    if not pwd:
+        raise ConfigError("no password given")
+    return pwd
 
 
 def xdg_folder(variable: str, default: str) -> str:
@@ -521,9 +524,9 @@ def build_parser() -> argparse.ArgumentParser:
     for flag, metavar, help in (
         ("--url", "URL", "the server: ODOO_URL, or http://localhost:8069"),
         ("--db", "NAME", "the database: ODOO_DB, or odoo-dev"),
-        ("--user", "NAME", "ODOO_USER, or admin; with ODOO_API_KEY or ODOO_PASSWORD"),
-        ("--timeout", "SECONDS", "to wait for an answer: ODOO_TIMEOUT, or 120"),
-        ("--config", "FILE", "of profiles: ~/.config/library/library.ini"),
+        ("--user", "NAME", "ODOO_USER, or admin; its password: ODOO_API_KEY, ODOO_PASSWORD"),
+        ("--timeout", "SECONDS", "how long to wait for an answer: ODOO_TIMEOUT, or 120"),
+        ("--config", "FILE", "the profiles: ~/.config/library/library.ini"),
         ("--profile", "NAME", "a section of that file: ODOO_PROFILE, or DEFAULT"),
     ):
         options.add_argument(flag, metavar=metavar, help=help)
@@ -568,22 +571,22 @@ def build_parser() -> argparse.ArgumentParser:
     command = add_command("list", list_books, "[TITLE]", "list books in the server's order", "moby")
     add_title(command, "*", check_line, "a part of their titles, in any case")
     kind = argument(parse_number)
-    command.add_argument("--limit", metavar="N", type=kind, help="at most N books")
+    command.add_argument("--limit", metavar="N", type=kind, help="show at most N books")
 
     command = add_command("add", add_books, "(TITLE | --file FILE)", "add books", '"Moby-Dick"')
     either = command.add_mutually_exclusive_group(required=True)
-    add_title(either, "*", check_title, "of one book")
-    help = 'of many, a title a line, in UTF-8; "-" is standard input'
+    add_title(either, "*", check_title, "the title of one book")
+    help = 'add the title on each line, in UTF-8; "-": standard input'
     kind = argument(read_titles)
     either.add_argument("--file", metavar="FILE", dest="lines", type=kind, help=help)
 
     command = add_command("set", set_title, "ID TITLE", "change a book's title", '60 "Moby Dick"')
-    command.add_argument("id", metavar="ID", type=argument(parse_number), help="of the book")
+    command.add_argument("id", metavar="ID", type=argument(parse_number), help="the book's")
     add_title(command, "+", check_title, "its new title")
 
     command = add_command("del", delete_books, "ID [ID ...]", "delete books", "60 61")
     kind = argument(parse_number)
-    command.add_argument("ids", metavar="ID", nargs="+", type=kind, help="of the books")
+    command.add_argument("ids", metavar="ID", nargs="+", type=kind, help="the books'")
     return parser
 
 

@@ -254,7 +254,7 @@ class SettingsTests(CommandLineTestCase):
         for typed, expected in (
             (b"typed-secret\n", "0 terces-depyt"),
             (b"\x04", "no password given"),
-            (b"\n", "empty"),
+            (b"\n", "no password given"),
         ):
             with self.subTest(typed):
                 screen = self.on_a_terminal(program, folder, typed)
