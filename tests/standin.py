@@ -67,6 +67,7 @@ LEAVES = {
     ("id", "in", list): f"id IN {LIST}",
     ("active", "=", bool): "active = ?",
 }
+FORGETFUL = "forgetful"  # see tests/addons
 
 
 class Books:
@@ -82,17 +83,19 @@ class Books:
             return [self._create(vals) for vals in vals_list]
         return self._create(vals_list)
 
-    def write(self, ids: Any, vals: Any, /) -> bool:
+    def write(self, ids: Any, vals: Any, /) -> bool | None:
         changes = ", ".join(f"{field} = ?" for field in _checked(vals))
         sql = f"UPDATE book SET {changes} WHERE id IN {LIST}"
         self._connection.execute(sql, [*vals.values(), _json(ids)])
-        return True
+        return None if FORGETFUL in vals.get("name", "") else True
 
-    def unlink(self, ids: Any, /) -> bool:
+    def unlink(self, ids: Any, /) -> bool | None:
         if ids and self._uid == CLERK:
             raise Fault(4, MAY_NOT_UNLINK)
+        forgetful = f"SELECT 1 FROM book WHERE id IN {LIST} AND instr(name, '{FORGETFUL}')"
+        found = self._connection.execute(forgetful, [_json(ids)]).fetchone()
         self._connection.execute(f"DELETE FROM book WHERE id IN {LIST}", [_json(ids)])
-        return True
+        return None if found else True
 
     def search(self, domain: Any, /, *, limit: int | None = None) -> list[int]:
         return [book["id"] for book in self.search_read(domain, ["id"], limit=limit)]
@@ -192,7 +195,7 @@ class StandIn:
         try:
             params, method = loads(body)
             result = self._dispatch(service, method, params)
-            reply = dumps((result,), methodresponse=True)
+            reply = dumps((result,), methodresponse=True)  # of None it can't be written: see Books
         except Fault as fault:
             reply = dumps(fault)
         except Exception:

@@ -297,6 +297,25 @@ class Contract(unittest.TestCase):
             self.assertIn("wait a minute", caught.exception.hint)
             self.assertEqual(proxy.calls, ["create"])
 
+    # Replies that the server can't write
+
+    def test_a_change_is_made_whose_reply_cannot_be_written(self) -> None:
+        id = self.catalogue.create(f"Emma {self.mark}")
+        title = f"A forgetful {self.mark}"
+        self.check_unwritten("write", [id], {"name": title})
+        self.assertEqual(self.titles(), [title])
+        self.check_unwritten("unlink", [id])
+        self.assertEqual(self.search(), [])
+
+    def check_unwritten(self, method: str, *args: Any) -> None:
+        with self.assertRaises(xmlrpc.client.Fault) as caught:
+            self.execute(method, *args)
+        self.assertEqual(caught.exception.faultCode, 1)
+        text = caught.exception.faultString
+        self.assertRegex(text, r'(?m)^  File ".*xmlrpc/client\.py", line \d+, in dumps$')
+        last = "TypeError: cannot marshal None unless allow_none is enabled"
+        self.assertEqual(text.splitlines()[-1], last)
+
     # The remembered uid
 
     def cache(self, content: str | None = None) -> str:
