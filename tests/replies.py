@@ -48,3 +48,4 @@ def trickles(reply: bytes, after: int) -> Answer:
 
 
 TRUE = xml("<value><boolean>1</boolean></value>")
+BOOK_1 = value("<array><data><value><int>1</int></value></data></array>")  # which a search found

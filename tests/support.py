@@ -1,4 +1,4 @@
-"""What the tests share: the command line run in this process, with settings of its own."""
+"""What the tests share: servers, and the command line run with settings of its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import re
+import socket
 import tempfile
 import unittest
 from typing import Callable, TypeVar, Union
@@ -13,17 +14,40 @@ from unittest import mock
 
 import library
 from library_xmlrpc import LibraryAPI
+from tests.proxy import Proxy
+from tests.standin import StandIn
 
 T = TypeVar("T")
 Expected = Union[str, "re.Pattern[str]"]
 
 
-def enter_for_class(
-    case: type[unittest.TestCase], manager: contextlib.AbstractContextManager[T]
+# A command for each kind of call that can go wrong; the changes among them.
+COMMANDS = {
+    "authenticate": ("list",),
+    "search_read": ("list", "moby"),
+    "create": ("add", "Moby-Dick"),
+    "write": ("set", "1", "Moby Dick"),
+    "unlink": ("del", "1"),
+}
+CHANGES = ("create", "write", "unlink")
+
+
+def enter(
+    case: unittest.TestCase | type[unittest.TestCase],
+    manager: contextlib.AbstractContextManager[T],
 ) -> T:
-    """unittest's enterClassContext, which Python has since 3.11."""
-    case.addClassCleanup(manager.__exit__, None, None, None)
-    return manager.__enter__()
+    """unittest's enterContext or enterClassContext, which Python has since 3.11."""
+    add = case.addCleanup if isinstance(case, unittest.TestCase) else case.addClassCleanup
+    entered = manager.__enter__()
+    add(manager.__exit__, None, None, None)
+    return entered
+
+
+def unused_port() -> int:
+    """A port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 class Terminal(io.StringIO):
@@ -37,15 +61,36 @@ class HomeTestCase(unittest.TestCase):
     """Tests apart from the user's settings and caches: `environ` is of a `home` of their own."""
 
     def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.home = folder.name
+        self.home = enter(self, tempfile.TemporaryDirectory())
         self.environ = {
             "HOME": self.home,
             "XDG_CONFIG_HOME": os.path.join(self.home, "config"),
             "XDG_CACHE_HOME": os.path.join(self.home, "cache"),
             "PATH": os.environ["PATH"],
         }
+
+    def write_file(self, content: bytes, name: str = "titles.txt") -> str:
+        """Write a file in `home`, and give its path."""
+        path = os.path.join(self.home, name)
+        with open(path, "wb") as file:
+            file.write(content)
+        return path
+
+
+class StandInTestCase(HomeTestCase):
+    """Tests with a stand-in, and before it a proxy, which is the server in `environ`."""
+
+    standin: StandIn
+    proxy: Proxy
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.standin = enter(cls, StandIn())
+        cls.proxy = enter(cls, Proxy(cls.standin.url))
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.environ.update(ODOO_URL=self.proxy.url, ODOO_PASSWORD="admin")
 
 
 class CommandLineTestCase(HomeTestCase):

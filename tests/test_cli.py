@@ -10,7 +10,7 @@ import library
 from tests.proxy import Answer, Exchange, Proxy, lose_reply
 from tests.replies import fault, http, sends
 from tests.standin import StandIn
-from tests.support import CommandLineTestCase, enter_for_class
+from tests.support import CommandLineTestCase, StandInTestCase, enter
 
 COMMANDS = ("list", "add", "set", "del")
 
@@ -20,16 +20,8 @@ class CommandTests(CommandLineTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        standin = StandIn()
-        self.standin = standin.__enter__()
-        self.addCleanup(standin.__exit__, None, None, None)
+        self.standin = enter(self, StandIn())
         self.environ.update(ODOO_URL=self.standin.url, ODOO_PASSWORD="admin")
-
-    def write_file(self, content: bytes) -> str:
-        path = os.path.join(self.home, "titles.txt")
-        with open(path, "wb") as file:
-            file.write(content)
-        return path
 
     # What each command prints
 
@@ -291,18 +283,11 @@ class CommandTests(CommandLineTestCase):
             self.assertEqual(file.read(), "2\n")
 
 
-class UsageTests(CommandLineTestCase):
+class UsageTests(StandInTestCase, CommandLineTestCase):
     """Mistakes in the arguments: nothing is sent, and one line says what is wrong."""
-
-    standin: StandIn
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.standin = enter_for_class(cls, StandIn())
 
     def setUp(self) -> None:
         super().setUp()
-        self.environ.update(ODOO_URL=self.standin.url, ODOO_PASSWORD="admin")
         self.standin.requests.clear()
 
     def check_usage(self, *argv: str, err: str) -> None:

@@ -28,8 +28,9 @@ from library_xmlrpc import (
 from tests.proxy import Proxy, lose_reply
 from tests.replies import http, sends
 from tests.standin import MODEL, StandIn
-from tests.support import enter_for_class
+from tests.support import enter
 
+URL = os.environ.get("ODOO_TEST_URL", "")
 NO_ID = 2**31 - 1  # which no book ever gets here
 
 
@@ -121,10 +122,6 @@ class Contract(unittest.TestCase):
             expected = [f"{number:04} {self.mark}" for number in range(min(limit, 2100))]
             self.assertEqual([book["name"] for book in books], expected)
 
-    def test_a_limit_below_one(self) -> None:
-        with self.assertRaises(ValueError):
-            self.catalogue.search_read(limit=0)
-
     def test_listing_while_others_write(self) -> None:
         """Books that are there all the time are listed once each, in the server's order."""
         ids = self.catalogue.create_many([f"m{n:05} {self.mark}" for n in range(4000)])
@@ -170,9 +167,6 @@ class Contract(unittest.TestCase):
         ids = self.catalogue.create_many(titles)
         self.assertEqual([row["name"] for row in self.execute("read", ids, ["name"])], titles)
 
-    def test_create_many_of_none(self) -> None:
-        self.assertEqual(self.catalogue.create_many([]), [])
-
     def test_write(self) -> None:
         id = self.catalogue.create(f"Emma {self.mark}")
         self.assertIs(self.catalogue.write(id, f"Emilia {self.mark}"), True)
@@ -200,7 +194,6 @@ class Contract(unittest.TestCase):
         )
         self.assertEqual(self.search(), [])
         self.assertEqual(self.catalogue.unlink_many([first]), [])
-        self.assertEqual(self.catalogue.unlink_many([]), [])
 
     def test_archived_books_can_be_set_and_deleted(self) -> None:
         id = self.catalogue.create(f"Emma {self.mark}")
@@ -209,39 +202,6 @@ class Contract(unittest.TestCase):
         self.catalogue.write(id, f"Emilia {self.mark}")
         self.catalogue.unlink(id)
         self.assertEqual(self.search(), [])
-
-    def test_arguments_that_no_server_accepts(self) -> None:
-        title: Any
-        id: Any
-        for title in (
-            "",
-            " ",
-            "a\nb",
-            "\x1b",
-            "\x7f",
-            "\u2028",
-            "\ud800",
-            "\ufffe",
-            "\U0010ffff",
-            None,
-        ):
-            for call in (
-                self.catalogue.create,
-                lambda title: self.catalogue.create_many(["Emma", title]),
-                lambda title: self.catalogue.write(1, title),
-            ):
-                with self.subTest(title=title), self.assertRaises(ValueError):
-                    call(title)
-        for id in (0, -1, 2**31, True, 1.0, "1", None):
-            for call in (
-                self.catalogue.unlink,
-                lambda id: self.catalogue.unlink_many([1, id]),
-                lambda id: self.catalogue.write(id, "Emma"),
-            ):
-                with self.subTest(id=id), self.assertRaises(ValueError):
-                    call(id)
-        with self.assertRaises(ValueError):
-            self.catalogue.search_read("a\0b")
 
     # Refusals
 
@@ -439,7 +399,7 @@ class Contract(unittest.TestCase):
 class StandInTests(Contract):
     @classmethod
     def setUpClass(cls) -> None:
-        cls.url = enter_for_class(cls, StandIn()).url
+        cls.url = enter(cls, StandIn()).url
 
     def test_it_says_what_it_does_not_know(self) -> None:
         domain = [["name", "ilike", self.mark]]
@@ -475,9 +435,9 @@ def post(url: str, service: str, method: str, *params: Any) -> bytes:
         return reply
 
 
-@unittest.skipUnless("ODOO_TEST_URL" in os.environ, "ODOO_TEST_URL names no server")
+@unittest.skipUnless(URL, "ODOO_TEST_URL names no server")
 class RealOdooTests(Contract):
-    url = os.environ.get("ODOO_TEST_URL", "")
+    url = URL
 
     def test_the_stand_in_answers_with_the_same_octets(self) -> None:
         id, version = self.catalogue.create("Emma") + 1, os.environ["ODOO_TEST_VERSION"]
@@ -534,11 +494,11 @@ class RealOdooTests(Contract):
 
 
 @unittest.skipUnless(
-    "ODOO_TEST_URL" in os.environ and importlib.util.find_spec("odoorpc"),
+    URL and importlib.util.find_spec("odoorpc"),
     "ODOO_TEST_URL names no server, or OdooRPC is not installed",
 )
 class OdooRPCTests(Contract):
-    url = os.environ.get("ODOO_TEST_URL", "")
+    url = URL
 
     @classmethod
     def setUpClass(cls) -> None:

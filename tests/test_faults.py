@@ -17,22 +17,12 @@ import time
 import unittest
 
 from library_xmlrpc import ConnectError, LibraryAPI
-from tests.proxy import Answer, Exchange, Proxy, lose_reply
-from tests.replies import TRUE, fault, http, member, raw, sends, trickles, value, xml
-from tests.standin import StandIn
-from tests.support import CommandLineTestCase, enter_for_class
+from tests.proxy import Answer, Exchange, lose_reply
+from tests.replies import BOOK_1, TRUE, fault, http, member, raw, sends, trickles, value, xml
+from tests.support import CHANGES, COMMANDS, CommandLineTestCase, StandInTestCase, unused_port
 
 TIMEOUT = 0.25  # seconds
 SLACK = 2.0  # seconds that a busy machine may add
-
-COMMANDS = {  # what is called, and by which command
-    "authenticate": ("list",),
-    "search_read": ("list", "moby"),
-    "create": ("add", "Moby-Dick"),
-    "write": ("set", "1", "Moby Dick"),
-    "unlink": ("del", "1"),
-}
-CHANGES = ("create", "write", "unlink")
 
 REFUSED, NOTHING_CHANGED, UNKNOWN = 1, 3, 4  # exit statuses
 
@@ -180,21 +170,11 @@ FAULT_TEXTS = {
 }
 
 
-class FaultTests(CommandLineTestCase):
-    proxy: Proxy
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        standin = enter_for_class(cls, StandIn())
-        cls.proxy = enter_for_class(cls, Proxy(standin.url))
-
+class FaultTests(StandInTestCase, CommandLineTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.environ.update(ODOO_URL=self.proxy.url, ODOO_PASSWORD="admin")
         # The book of `set` and `del` exists, whatever became of it in the test before.
-        self.proxy.faults["search"] = sends(
-            value("<array><data><value><int>1</int></value></data></array>")
-        )
+        self.proxy.faults["search"] = sends(BOOK_1)
 
     def check_fault(self, method: str, answer: Answer, status: int) -> str:
         """Run the method's command against the fault, and give what it says on stderr."""
@@ -267,26 +247,22 @@ class FaultTests(CommandLineTestCase):
         with self.proxy.answering("write", sends(packed(BOMB))):
             self.check("set", "1", "Emma", status=4, err=re.compile("larger than 64 MiB"))
 
-    def test_a_packed_reply_is_an_answer(self) -> None:
-        with self.proxy.answering(
-            "create", sends(packed(gzip.compress(xml("<value><int>7</int></value>"))))
-        ):
-            self.check("add", "Emma", out="Book added with ID 7 for title Emma.\n")
+    def test_other_ways_to_answer(self) -> None:
+        """Packed, in chunks, or on a connection that stays open, which is no reason to wait."""
 
-    def test_chunks_are_an_answer(self) -> None:
-        body = xml("<value><int>7</int></value>")
-        chunks = b"".join(b"1\r\n%c\r\n" % octet for octet in body) + b"0\r\n\r\n"
-        reply = raw("HTTP/1.1 200 OK\nTransfer-Encoding: chunked", chunks)
-        with self.proxy.answering("create", sends(reply)):
-            self.check("add", "Emma", out="Book added with ID 7 for title Emma.\n")
-
-    def test_a_connection_that_stays_open_is_no_reason_to_wait(self) -> None:
         def keep_open(exchange: Exchange) -> None:
             exchange.send(value("<int>7</int>"))
             exchange.hold()
 
-        with self.proxy.answering("create", keep_open):
-            self.check("add", "Emma", out="Book added with ID 7 for title Emma.\n")
+        body = xml("<value><int>7</int></value>")
+        chunks = b"".join(b"1\r\n%c\r\n" % octet for octet in body) + b"0\r\n\r\n"
+        for answer in (
+            sends(packed(gzip.compress(body))),
+            sends(raw("HTTP/1.1 200 OK\nTransfer-Encoding: chunked", chunks)),
+            keep_open,
+        ):
+            with self.proxy.answering("create", answer):
+                self.check("add", "Emma", out="Book added with ID 7 for title Emma.\n")
 
     def test_books_without_a_title(self) -> None:
         book = "<value><struct>{}</struct></value>"
@@ -312,9 +288,8 @@ class NoServerTests(CommandLineTestCase):
                 )
 
     def test_nobody_listens(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-        self.check_no_server(f"http://127.0.0.1:{port}", "connection refused\n.*start the server")
+        url = f"http://127.0.0.1:{unused_port()}"
+        self.check_no_server(url, "connection refused\n.*start the server")
 
     def test_an_unknown_host(self) -> None:
         self.check_no_server("http://no-such-host.invalid:80", "unknown host")

@@ -12,27 +12,14 @@ import sys
 import time
 import unittest
 
-from tests.proxy import Exchange, Proxy
-from tests.standin import StandIn
-from tests.support import HomeTestCase, enter_for_class
+from tests.proxy import Exchange
+from tests.support import StandInTestCase
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = os.path.join(FOLDER, "library.py")
 
 
-class ProcessTestCase(HomeTestCase):
-    standin: StandIn
-    proxy: Proxy
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.standin = enter_for_class(cls, StandIn())
-        cls.proxy = enter_for_class(cls, Proxy(cls.standin.url))
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.environ.update(ODOO_URL=self.proxy.url, ODOO_PASSWORD="admin")
-
+class ProcessTestCase(StandInTestCase):
     def start(self, *argv: str, **streams: object) -> subprocess.Popen[str]:
         """Start the program as one process, of which signals and output are the program's own."""
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
@@ -51,10 +38,7 @@ class ProcessTestCase(HomeTestCase):
         self.assertRegex(done.stderr, rf"\A{err}\Z")
 
     def fill(self, count: int) -> str:
-        path = os.path.join(self.home, "titles")
-        with open(path, "w") as file:
-            file.writelines(f"title {number}\n" for number in range(count))
-        return path
+        return self.write_file(b"".join(b"title %d\n" % number for number in range(count)))
 
 
 class StreamTests(ProcessTestCase):

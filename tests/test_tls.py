@@ -20,10 +20,8 @@ from unittest import mock
 
 from library_xmlrpc import ConnectError, LibraryAPI
 from tests.proxy import Answer, Exchange, Proxy
-from tests.replies import TRUE, http, sends, trickles, value
-from tests.standin import StandIn
-from tests.support import CommandLineTestCase, enter_for_class
-from tests.test_faults import CHANGES, COMMANDS
+from tests.replies import BOOK_1, TRUE, http, sends, trickles
+from tests.support import CHANGES, COMMANDS, CommandLineTestCase, StandInTestCase, enter
 
 TIMEOUT = 0.2  # seconds
 SHORT = 0.1  # where nothing has to succeed before
@@ -60,18 +58,11 @@ def beneath(answer: Answer) -> Answer:
     return answer_beneath
 
 
-class TLSTestCase(CommandLineTestCase):
-    standin: StandIn
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.standin = enter_for_class(cls, StandIn())
-
+class TLSTestCase(StandInTestCase, CommandLineTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.uid_cache = os.path.join(self.home, "uid")
         self.backend = lambda **settings: LibraryAPI(**{**settings, "uid_cache": self.uid_cache})
-        self.environ["ODOO_PASSWORD"] = "admin"
         self.environ["SSL_CERT_FILE"] = os.path.join(CERTIFICATES, "authority.pem")
 
     def commands(self) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -81,20 +72,16 @@ class TLSTestCase(CommandLineTestCase):
                 file.write("" if method == "authenticate" else "2")
             yield method, argv
 
-    def proxy(self, context: ssl.SSLContext | None) -> Proxy:
+    def start_proxy(self, context: ssl.SSLContext | None) -> Proxy:
         """A proxy in front of the stand-in, as the server of this test."""
-        proxy = Proxy(self.standin.url, context)
-        proxy.__enter__()
-        self.addCleanup(proxy.__exit__, None, None, None)
+        proxy = enter(self, Proxy(self.standin.url, context))
         self.environ["ODOO_URL"] = proxy.url
         return proxy
 
-    def proxy_for_faults(self, context: ssl.SSLContext | None) -> Proxy:
+    def start_proxy_for_faults(self, context: ssl.SSLContext | None) -> Proxy:
         """One for which book 1 exists, whatever became of it before."""
-        proxy = self.proxy(context)
-        proxy.faults["search"] = sends(
-            value("<array><data><value><int>1</int></value></data></array>")
-        )
+        proxy = self.start_proxy(context)
+        proxy.faults["search"] = sends(BOOK_1)
         return proxy
 
     def serve(self, answer: Callable[[Exchange], object]) -> queue.Queue[object]:
@@ -150,7 +137,7 @@ class TrustTests(TLSTestCase):
         self.assertTrue(outcomes.empty())
 
     def test_a_private_authority(self) -> None:
-        url = self.proxy(tls("good")).url
+        url = self.start_proxy(tls("good")).url
         for host in ("127.0.0.1", "localhost"):
             with self.subTest(host):
                 self.environ["ODOO_URL"] = url.replace("127.0.0.1", host)
@@ -175,7 +162,7 @@ class TrustTests(TLSTestCase):
         self.check_untrusted("other-host", "IP address mismatch, .*'127.0.0.1'.*")
 
     def test_a_certificate_of_another_host_name(self) -> None:
-        proxy = self.proxy(tls("other-host"))
+        proxy = self.start_proxy(tls("other-host"))
         self.environ["ODOO_URL"] = proxy.url.replace("127.0.0.1", "localhost")
         reason = "its certificate is not trusted: Hostname mismatch, .*'localhost'.*"
         self.check_error(("list",), 3, "cannot connect to {url}: " + reason)
@@ -184,7 +171,7 @@ class TrustTests(TLSTestCase):
 
 class WrongSchemeTests(TLSTestCase):
     def test_http_to_tls(self) -> None:
-        proxy = self.proxy(tls("good"))
+        proxy = self.start_proxy(tls("good"))
         self.environ["ODOO_URL"] = proxy.url.replace("https", "http")
         for argv in COMMANDS.values():  # each begins with a question: no uid is remembered
             reason = "(no valid answer from|cannot send to) {url}: (connection closed|not HTTP)"
@@ -197,7 +184,7 @@ class WrongSchemeTests(TLSTestCase):
             "reset": (Exchange.reset, "connection closed"),
             "send an alert": (sends(HANDSHAKE_FAILURE), "not HTTP"),
         }
-        proxy = self.proxy_for_faults(None)
+        proxy = self.start_proxy_for_faults(None)
         for name, (answer, reason) in answers.items():
             for method, argv in self.commands():
                 status, hint = (4, LOOK) if method in CHANGES else (3, USE_HTTPS)
@@ -207,7 +194,7 @@ class WrongSchemeTests(TLSTestCase):
     def test_http_400(self) -> None:
         """nginx says it to http on a port for TLS, and on TLS to who lacks a certificate."""
         for context, hint in ((None, USE_HTTPS), (tls("good"), "")):
-            proxy = self.proxy_for_faults(context)
+            proxy = self.start_proxy_for_faults(context)
             for method, argv in self.commands():
                 with proxy.answering(method, sends(BAD_REQUEST)):
                     self.check_error(argv, 3, "{url} answers HTTP 400 Bad Request", hint)
@@ -280,7 +267,7 @@ class FaultTests(TLSTestCase):
     def check_faults(
         self, answers: dict[str, tuple[Answer, str]], methods: tuple[str, ...] = tuple(COMMANDS)
     ) -> None:
-        proxy = self.proxy_for_faults(tls("good"))
+        proxy = self.start_proxy_for_faults(tls("good"))
         for name, (answer, reason) in answers.items():
             for method, argv in self.commands():
                 if method not in methods:
