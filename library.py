@@ -13,6 +13,11 @@ Book with ID 60 was deleted.
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
+
 import argparse
 import codecs
 import errno
@@ -22,44 +27,61 @@ import re
 import sys
 import time
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from library_xmlrpc import (
-    MAX_ID,
     BookNotFoundError,
-    ChangeInterrupted,
     ConnectError,
     LibraryAPI,
     LibraryError,
     LoginError,
     ServerError,
     UnknownOutcomeError,
-    check_id,
     check_line,
+    check_number,
     check_title,
+    format_url,
     mask,
 )
 
 TYPE_CHECKING = False  # importing it from typing would cost each command 5 ms
 if TYPE_CHECKING:
-    from typing import Any, Callable, NoReturn
+    from typing import Any, Callable, NoReturn, TypeVar
+
+    T = TypeVar("T")
+    Source = dict[str, tuple[str, str]]  # settings, each with its value and where it stands
 
 __version__ = "1.0.0"
 
-BATCH = 1000  # titles in one transaction of `add --file`
-DEFAULTS = {
-    "url": "http://localhost:8069",
-    "db": "odoo-dev",
-    "user": "admin",
-    "timeout": "120",
-}
-DEFAULT_PASSWORD = "admin"  # of the default user in the default database on the default server
+BATCH = 1000  # titles in one transaction of `add --file`, and the characters in them all: their
+BATCH_CHARACTERS = 80_000  # request is below half a MiB, whatever they are (nginx takes one)
+BATCH_IDS = 10_000  # in one transaction of `del`: as large at most
 
-PROFILE_KEYS = {  # of the settings; the second ones are ERPpeek's and Odooly's
+TERMINAL = "CONIN$" if os.name == "nt" else "/dev/tty"
+
+DEFAULTS = {"url": "http://localhost:8069", "db": "odoo-dev", "user": "admin", "timeout": "120"}
+DEFAULT_PASSWORD = "admin"  # of the default user in the default database on the default server
+VARIABLES = {f"ODOO_{name.upper()}": name for name in DEFAULTS}
+VARIABLES.update(ODOO_PASSWORD="password", ODOO_API_KEY="password")  # the last one counts
+PROFILE_KEYS = {  # of the settings; the second ones, and the parts, are ERPpeek's and Odooly's
+    "url": ("url", "server"),
     "db": ("db", "database"),
     "user": ("user", "username"),
     "password": ("api_key", "password"),
     "timeout": ("timeout",),
+}
+URL_PARTS = {"scheme": "http", "host": "localhost", "port": "8069"}
+KNOWN_KEYS = {key for keys in PROFILE_KEYS.values() for key in keys}.union(
+    URL_PARTS, ("protocol", "options")
+)
+
+# What is in the arguments before they are parsed.
+NOT_GIVEN = {
+    **dict.fromkeys(("quiet", "json", "debug"), False),
+    **dict.fromkeys(("url", "db", "user", "timeout", "config", "profile", "command", "lines")),
+    "titles": (),
+    "login": ("", ""),
+    "advice": "",
 }
 
 # What a line of text can't show as it is: control characters, line separators, and what changes
@@ -68,91 +90,102 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u
 
 
 class ConfigError(LibraryError):
-    """A setting is missing or malformed; the message names it and where it came from."""
-
-
-class OutputError(LibraryError):
-    """Standard output takes no more."""
+    """An argument or a setting is missing or malformed; the message names it."""
 
 
 EXIT_STATUS = {ConfigError: 2, ConnectError: 3, LoginError: 3, UnknownOutcomeError: 4}  # else 1
 
 
 # --- The commands: each calls the API, prints, and gives the exit status -------------------------
+#
+# At each moment args.advice is what there is to say if the command stops right then, whatever
+# stops it: what may have been changed, what was changed and is not printed, where to go on.
 
 
 def list_books(args: argparse.Namespace, api: LibraryAPI) -> int:
     none = True
     for book in api.iter_books(args.title, args.limit):
-        write(report(args, f"{book['id']} {book['name']}", book["id"], book["name"]))
+        line = result(args, f"{book['id']} {book['name']}", book["id"], book["name"])
+        sys.stdout.write(f"{line}\n")
         none = False
-    if none and not args.quiet and is_terminal(sys.stderr):
-        complain("no book matches" if args.title else "there are no books")
+    if none:
+        remark(args, "no book matches" if args.title else "there are no books")
     return 0
 
 
 def add_books(args: argparse.Namespace, api: LibraryAPI) -> int:
     if args.lines is not None:
         return add_lines(args, api)
-    confirm_added(args, [api.create(args.title)], [args.title])
+    id = change(args, "check with list whether it was added", "", api.create, args.title)
+    print_added(args, [id], [args.title])
     return 0
 
 
 def add_lines(args: argparse.Namespace, api: LibraryAPI) -> int:
     """Add the titles of a file in batches. What is printed is stored."""
-    total, done, started = len(args.lines), 0, time.monotonic()
-    try:
-        while done < total:
-            rate = f", {done / (time.monotonic() - started):.0f} a second" if done else ""
-            show_progress(args, f"{done} of {total} added{rate}")
-            titles = [title for _, title in args.lines[done : done + BATCH]]
-            ids = api.create_many(titles)
-            done += len(ids)
-            show_progress(args, "")
-            if not confirm_added(args, ids, titles) and done < total:
-                raise OutputError("standard output was closed")
-    except (LibraryError, KeyboardInterrupt) as error:
+    total, started = len(args.lines), time.monotonic()
+    if not total:
+        remark(args, "there is no title in the file")
+    longest = max((len(title) for _, title in args.lines), default=1)
+    size = max(1, min(BATCH, BATCH_CHARACTERS // longest))
+    for done in range(0, total, size):
+        rate = f", {done / (time.monotonic() - started):.0f} a second" if done else ""
+        show_progress(args, f"{done} of {total} added{rate}")
+        numbers, titles = zip(*args.lines[done : done + size])
+        unknown = (
+            f"check with list whether lines {numbers[0]} to {numbers[-1]} were added, all or none; "
+            f"start again at line {numbers[0]} or {numbers[-1] + 1}"
+        )
+        ids = change(args, unknown, start_again(numbers[0]), api.create_many, titles)
         show_progress(args, "")
-        if done == total:
-            raise
-        numbers = [number for number, _ in args.lines[done : done + BATCH]]
-        if isinstance(error, (UnknownOutcomeError, ChangeInterrupted)):
-            advice = (
-                f"check with list whether lines {numbers[0]} to {numbers[-1]} were added, "
-                f"all or none; start again at line {numbers[0]} or {numbers[-1] + 1}"
-            )
-        else:
-            advice = f"nothing from line {numbers[0]} on was added: start again there"
-        if isinstance(error, KeyboardInterrupt):
-            raise type(error)(advice) from None
-        error.hint = f"{error.hint}; {advice}" if error.hint else advice
-        raise error
+        more = start_again(numbers[-1] + 1) if done + size < total else ""
+        print_added(args, ids, titles, more)
     return 0
 
 
+def start_again(line: int) -> str:
+    return f"start again at line {line}: nothing from there on was added"
+
+
 def set_title(args: argparse.Namespace, api: LibraryAPI) -> int:
-    api.write(args.id, args.title)
-    if not args.quiet:
-        sentence = f"Title of Book ID {args.id} set to {args.title}."
-        confirm([report(args, sentence, args.id, args.title)], "the title was set")
+    unknown = "check with list whether the title was set"
+    change(args, unknown, "", api.write, args.id, args.title)
+    sentence = f"Title of Book ID {args.id} set to {args.title}."
+    print_done(args, [result(args, sentence, args.id, args.title)], "the title was set")
     return 0
 
 
 def delete_books(args: argparse.Namespace, api: LibraryAPI) -> int:
-    deleted = api.unlink_many(args.ids)
-    if not args.quiet:
-        lines = [report(args, f"Book with ID {id} was deleted.", id) for id in deleted]
-        confirm(lines, f"deleted: {' '.join(map(str, deleted))}")
-    missing = set(args.ids).difference(deleted)
+    ids = list(dict.fromkeys(args.ids))
+    missing = set(ids)
+    for start in range(0, len(ids), BATCH_IDS):
+        batch = ids[start : start + BATCH_IDS]
+        deleted = change(args, "check with list what was deleted", "", api.unlink_many, batch)
+        lines = [result(args, f"Book with ID {id} was deleted.", id) for id in deleted]
+        print_done(args, lines, f"deleted: {' '.join(map(str, deleted))}")
+        missing.difference_update(deleted)
     if missing:
-        raise BookNotFoundError([id for id in dict.fromkeys(args.ids) if id in missing])
+        raise BookNotFoundError([id for id in ids if id in missing])
     return 0
+
+
+def change(
+    args: argparse.Namespace, unknown: str, refused: str, method: Callable[..., T], *arguments: Any
+) -> T:
+    """Call a method that changes something; `unknown` and `refused` are the advice in that case."""
+    args.advice = unknown
+    try:
+        return method(*arguments)
+    except LibraryError as error:
+        if not isinstance(error, UnknownOutcomeError):
+            args.advice = refused
+        raise
 
 
 # --- What is printed -----------------------------------------------------------------------------
 
 
-def report(args: argparse.Namespace, sentence: str, id: int, name: str | None = None) -> str:
+def result(args: argparse.Namespace, sentence: str, id: int, name: str | None = None) -> str:
     """The line that says what happened to a book, as the options want it."""
     if args.json:
         import json
@@ -167,59 +200,59 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def write(line: str) -> None:
-    if sys.stdout is None:  # it was closed when we were started
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    sys.stdout.write(line + "\n")
-
-
-def confirm(lines: Iterable[str], done: str) -> bool:
-    """Print what was done, at once; where that fails, the error says what was `done`.
-
-    Gives False where the reader has seen enough, which is no error.
-    """
-    try:
-        for line in lines:
-            write(line)
-        sys.stdout.flush()
-    except OSError as error:
-        abandon(sys.stdout)
-        if not isinstance(error, BrokenPipeError):
-            raise OutputError(f"cannot write the output: {error.strerror}", done) from error
-        return False
-    return True
-
-
-def confirm_added(args: argparse.Namespace, ids: Sequence[int], titles: Sequence[str]) -> bool:
+def print_added(
+    args: argparse.Namespace, ids: Sequence[int], titles: Sequence[str], more: str = ""
+) -> None:
     lines = [
-        report(args, f"Book added with ID {id} for title {title}.", id, title)
+        result(args, f"Book added with ID {id} for title {title}.", id, title)
         for id, title in zip(ids, titles)
     ]
-    return confirm(lines, f"added with IDs: {' '.join(map(str, ids))}")
+    print_done(args, lines, f"added with IDs: {' '.join(map(str, ids))}", more)
+
+
+def print_done(args: argparse.Namespace, lines: list[str], done: str, more: str = "") -> None:
+    """Print what was done, at once. Until that has worked, the advice is what was `done`.
+
+    A reader who has seen enough is no error, unless there is `more` to do.
+    """
+    args.advice = join(done, more)
+    try:
+        if args.command == "add" or not args.quiet:
+            sys.stdout.write("".join(f"{line}\n" for line in lines))
+            sys.stdout.flush()
+    except OSError as error:
+        if more or not is_closed_pipe(error):
+            raise
+        abandon(sys.stdout)
+    args.advice = more
+
+
+def is_closed_pipe(error: OSError) -> bool:
+    """Whether nobody reads standard output any more. (Windows says EINVAL.)"""
+    return isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL)
 
 
 def abandon(stream: Any) -> None:
     """Let Python's flush at exit, too, find a stream that takes what is left."""
-    if stream is not None:
-        with open(os.devnull, "w") as devnull:
-            os.dup2(devnull.fileno(), stream.fileno())
+    with open(os.devnull, "w") as devnull:
+        os.dup2(devnull.fileno(), stream.fileno())
 
 
-def is_terminal(stream: Any) -> bool:
-    return stream is not None and stream.isatty()
+def remark(args: argparse.Namespace, text: str) -> None:
+    """Tell a person, and no script, why nothing is printed."""
+    if sys.stderr.isatty() and not args.quiet:
+        complain(text)
 
 
 def show_progress(args: argparse.Namespace, text: str) -> None:
     """Show `text` on a terminal until the next call, in place of what was shown before."""
-    if is_terminal(sys.stderr) and not args.quiet:
+    if sys.stderr.isatty() and not args.quiet:
         sys.stderr.write(f"\r{text:<60}\r")
         sys.stderr.flush()
 
 
 def complain(*messages: str) -> None:
-    """Print messages, a line each, on standard error if there is one."""
-    if sys.stderr is None:
-        return
+    """Print messages, a line each, on standard error."""
     try:
         for message in filter(None, messages):
             sys.stderr.write(f"{program()}: {printable(message)}\n")
@@ -227,134 +260,128 @@ def complain(*messages: str) -> None:
         abandon(sys.stderr)
 
 
-def fail(error: LibraryError | KeyboardInterrupt) -> int:
-    """Say what went wrong and give the exit status that says so too."""
-    if isinstance(error, KeyboardInterrupt):
-        under_way = " while a change was under way" if isinstance(error, ChangeInterrupted) else ""
-        hint = str(error) or (under_way and "check with list whether it was made")
-        complain(f"interrupted{under_way}", hint and f"hint: {hint}")
-        return 130
-    hint = error.hint
-    if isinstance(error, UnknownOutcomeError):
-        hint = hint or "check with list before you try again"
-    complain(f"error: {error}", hint and f"hint: {hint}")
+def fail(args: argparse.Namespace, error: LibraryError) -> int:
+    """Say what went wrong and what to do, and give the exit status that says so too."""
+    unknown = isinstance(error, UnknownOutcomeError)  # to look what it was comes first
+    complain(f"error: {error}", join("" if unknown else error.hint, args.advice))
     return next((status for kind, status in EXIT_STATUS.items() if isinstance(error, kind)), 1)
 
 
-def show_traceback(error: LibraryError, pwd: str, user: str) -> None:
+def join(*hints: str) -> str:
+    return "; ".join(filter(None, hints))
+
+
+def show_traceback(args: argparse.Namespace, error: LibraryError) -> None:
     """For --debug: Python's, and the server's where there is one."""
     import traceback
 
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     if isinstance(error, ServerError):
         text += f"The server's fault {error.code}:\n{error.text}"
-    for line in mask(text, pwd, user).splitlines():
+    for line in mask(text, *args.login).splitlines():
         complain(f"debug: {line}")
 
 
-# --- Settings: option, else environment, else profile, else default ------------------------------
+# --- Settings: option, profile that --profile names, environment, other profile, default ---------
 
 
-def read_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments for LibraryAPI."""
-    profile = read_profile(args)
-
-    def find(name: str) -> tuple[str, str]:
-        """A setting's value and where it came from."""
-        variable = f"ODOO_{name.upper()}"
-        if getattr(args, name) is not None:
-            return getattr(args, name), f"--{name}"
-        if os.environ.get(variable):
-            return os.environ[variable], variable
-        return profile.get(name) or (DEFAULTS[name], "default")
-
-    scheme, host, port = server = parsed(parse_url, *find("url"))
-    db = parsed(parse_text, *find("db"))
-    user = parsed(parse_text, *find("user"))
-    seconds = parsed(parse_seconds, *find("timeout"))
-    url = f"{scheme}://{host}:{port}"
-    pwd, origin = find_password(profile)
-    if pwd and "password" in profile and origin == profile["password"][1]:
-        home = profile.get("url", (DEFAULTS["url"], ""))
-        if parsed(parse_url, *home) != server:
-            raise ConfigError(f"{find('url')[1]}: the {origin} is for {home[0]} alone")
-    if not pwd:
-        if (url, db, user) == (DEFAULTS["url"], DEFAULTS["db"], DEFAULTS["user"]):
-            pwd = DEFAULT_PASSWORD
-        elif is_terminal(sys.stdin):
-            pwd, origin = ask_password(f"Password of {user} on {url}, database {db}: "), "password"
-        else:
-            raise ConfigError(
-                f"no password for {user} on {url}", "set ODOO_API_KEY or ODOO_PASSWORD"
-            )
-    cache = os.path.join(xdg_folder("XDG_CACHE_HOME", "~/.cache"), "library")
-    return {
-        "host": host,
-        "port": port,
-        "db": db,
-        "user": user,
-        "pwd": parsed(parse_text, pwd, origin),
-        "scheme": scheme,
-        "timeout": seconds,
-        "uid_cache": os.path.join(cache, urllib.parse.quote(f"{user}@{url}/{db}", safe="")),
+def connect(args: argparse.Namespace, backend: Callable[..., LibraryAPI]) -> LibraryAPI:
+    """The API on the server, and as the user, that the settings name."""
+    given = vars(args)
+    options = {name: (given[name], f"--{name}") for name in DEFAULTS if given[name] is not None}
+    environment = {
+        name: (os.environ[variable], variable)
+        for variable, name in VARIABLES.items()
+        if os.environ.get(variable)
     }
+    sources = [options, environment, read_profile(args)]
+    if args.profile:
+        sources[1:] = reversed(sources[1:])
+    found = {name: (value, "default") for name, value in DEFAULTS.items()}
+    for source in reversed(sources):
+        found.update(source)
+    scheme, host, port = server = parse(parse_url, *found["url"])
+    db = parse(check_title, *found["db"])
+    user = parse(check_title, *found["user"])
+    url = format_url(scheme, host, port)
+    pwd, origin = choose_password(sources, found["url"], server)
+    if not pwd and (url, db, user) == (DEFAULTS["url"], DEFAULTS["db"], DEFAULTS["user"]):
+        pwd, origin = DEFAULT_PASSWORD, "the defaults"
+    elif not pwd:
+        pwd, origin = ask_password(user, f"{url}, database {db}", origin), "the prompt"
+    args.login, args.password_from = (user, parse(check_title, pwd, origin)), origin
+    folder = os.path.join(xdg_folder("XDG_CACHE_HOME", "~/.cache"), "library")
+    cache = os.path.join(folder, urllib.parse.quote(f"{user}@{url}/{db}", safe=""))
+    timeout = parse(parse_seconds, *found["timeout"])
+    return backend(host, port, db, user, pwd, scheme=scheme, timeout=timeout, uid_cache=cache)
 
 
-def parsed(parse: Callable[[str], Any], text: str, origin: str) -> Any:
+def choose_password(
+    sources: list[Source], url: tuple[str, str], server: tuple[str, str, int]
+) -> tuple[str, str]:
+    """The first password for this server and where it stands; without one, "" and why.
+
+    A password is for the server of where it stands. To name another one beside it is a mistake.
+    """
+    elsewhere = ""
+    for source in sources:
+        if "password" in source:
+            home = source.get("url", url)
+            if parse(parse_url, *home) == server:
+                return source["password"]
+            elsewhere = f"{source['password'][1]} is for {home[0]} alone"
+    if elsewhere and url[1] in ("--url", "ODOO_URL"):
+        raise ConfigError(f"{url[1]}: {elsewhere}")
+    return "", elsewhere
+
+
+def parse(check: Callable[[str, str], T], text: str, origin: str) -> T:
+    """What `check` makes of a text, or else ConfigError."""
     try:
-        return parse(text)
+        return check(text, origin)
     except ValueError as error:
-        raise ConfigError(f"{origin}: {error}") from None
+        raise ConfigError(str(error)) from None
 
 
-def parse_url(text: str) -> tuple[str, str, int]:
+def parse_url(text: str, origin: str) -> tuple[str, str, int]:
     """Scheme, host and port. The error does not show `text`, which may hold a password."""
     found = re.fullmatch(
-        r"(https?)://(?:\[([0-9a-f:.]+)\]|([^\s/?#@:\[\]]+))(?::([0-9]{1,5}))?/?", text, re.I
+        r"(https?)://(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::([0-9]{1,5}))?/?", text, re.I | re.A
     )
     if not found:
-        raise ValueError("not a URL like http://localhost:8069 (without a path or a user)")
+        raise ValueError(f"{origin} must be like http://localhost:8069 (without a path or a user)")
     scheme, host = found[1].lower(), (found[2] or found[3]).lower()
     port = int(found[4] or (443 if scheme == "https" else 80))
     if not 1 <= port <= 65535:
-        raise ValueError(f"port {port} is not one from 1 to 65535")
-    if not host.isascii():
-        host.encode("idna")  # a ValueError where it is no international name
-    return scheme, parse_text(host), port
+        raise ValueError(f"{origin}: the port must be from 1 to 65535")
+    return scheme, host, port
 
 
-def parse_text(text: str) -> str:
-    try:
-        if text:
-            return check_line(text)
-    except ValueError:
-        pass
-    raise ValueError("empty, or holds a control character or another that can't be sent")
+def parse_seconds(text: str, origin: str) -> float:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or not 0 < float(text) <= 1e6:
+        raise ValueError(f"{origin} must be a number of seconds above 0")
+    return float(text)
 
 
-def parse_seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-        if 0 < seconds <= 1e6:
-            return seconds
-    except ValueError:
-        pass
-    raise ValueError(f"{text!r} is not a number of seconds above 0")
+def parse_number(text: str, origin: str) -> int:
+    return check_number(int(text) if re.fullmatch("[0-9]{1,20}", text) else 0, origin)
 
 
-def find_password(profile: dict[str, tuple[str, str]]) -> tuple[str, str]:
-    for variable in ("ODOO_API_KEY", "ODOO_PASSWORD"):
-        if os.environ.get(variable):
-            return os.environ[variable], variable
-    return profile.get("password", ("", ""))
-
-
-def ask_password(prompt: str) -> str:
+def ask_password(user: str, where: str, why: str) -> str:
+    """Ask for it on the controlling terminal, whatever standard input is."""
     from getpass import getpass
 
     try:
-        pwd = getpass(printable(prompt))
-    except EOFError:
+        open(TERMINAL).close()
+    except OSError:
+        hint = why or "set ODOO_API_KEY or ODOO_PASSWORD, or api_key or password in a profile"
+        raise ConfigError(f"no password for {user} on {where}", hint) from None
+    try:
+        pwd = getpass(printable(f"Password of {user} on {where}: "))
+    except (EOFError, KeyboardInterrupt) as stop:
+        sys.stderr.write("\n")
+        if isinstance(stop, KeyboardInterrupt):
+            raise
         pwd = ""
     if not pwd:
         raise ConfigError("no password given")
@@ -366,8 +393,8 @@ def xdg_folder(variable: str, default: str) -> str:
     return folder if os.path.isabs(folder) else os.path.expanduser(default)
 
 
-def read_profile(args: argparse.Namespace) -> dict[str, tuple[str, str]]:
-    """The settings of the profile asked for: each one's value and where it stands."""
+def read_profile(args: argparse.Namespace) -> Source:
+    """The settings of the profile asked for, and what it has from [DEFAULT]."""
     default = os.path.join(xdg_folder("XDG_CONFIG_HOME", "~/.config"), "library", "library.ini")
     path = args.config or default
     name = args.profile or os.environ.get("ODOO_PROFILE") or ""
@@ -377,77 +404,58 @@ def read_profile(args: argparse.Namespace) -> dict[str, tuple[str, str]]:
     if name and name not in sections:
         origin = "--profile" if args.profile else "ODOO_PROFILE"
         raise ConfigError(f"{origin}: no profile {name!r} in {path}")
-    profile: dict[str, tuple[str, str]] = {}
-    for section in ("DEFAULT", name):
-        keys = sections.get(section, {})
-        where = f"in [{section}] of {path}"
-        for setting, aliases in PROFILE_KEYS.items():
-            for alias in aliases:
-                if keys.get(alias):
-                    profile[setting] = keys[alias], f"{alias} {where}"
-                    break
-        url = profile_url(keys, sections.get("DEFAULT", {}))
-        if url:
-            profile["url"] = url, f"url {where}"
+    common, own = (read_section(sections, section, path) for section in ("DEFAULT", name))
+    if "url" in own:
+        common.pop("password", None)  # it is for another server
+    profile = {**common, **own}
+    if "password" in profile:
+        profile.setdefault("url", (DEFAULTS["url"], "default"))
     return profile
 
 
-def profile_url(keys: dict[str, str], default: dict[str, str]) -> str:
-    """The server that a section names, in whole or as parts of which [DEFAULT] may have some."""
-    url = keys.get("url") or keys.get("server")
-    if url or not {"scheme", "host", "port"}.intersection(keys):
-        return url or ""
-    keys = {"scheme": "http", "host": "localhost", "port": "8069", **default, **keys}
-    host = f"[{keys['host']}]" if ":" in keys["host"] else keys["host"]
-    return f"{keys['scheme']}://{host}:{keys['port']}"
+def read_section(sections: dict[str, dict[str, str]], section: str, path: str) -> Source:
+    keys = sections.get(section, {})
+    for key in keys.keys() - KNOWN_KEYS:
+        complain(f"warning: unknown key {key} in [{section}] of {path}")
+    source = {}
+    for setting, aliases in PROFILE_KEYS.items():
+        key = next((alias for alias in aliases if keys.get(alias)), "")
+        if key:
+            source[setting] = keys[key], f"{key} in [{section}] of {path}"
+    if "url" not in source and not URL_PARTS.keys().isdisjoint(keys):
+        parts = {**URL_PARTS, **sections.get("DEFAULT", {}), **keys}
+        url = format_url(parts["scheme"], parts["host"], parts["port"])
+        source["url"] = url, f"host in [{section}] of {path}"
+    return source
 
 
 def read_ini(path: str) -> dict[str, dict[str, str]]:
-    """The sections of an ini file, [DEFAULT] as one of them."""
+    """The sections of an ini file, [DEFAULT] as one of them. No error quotes its lines."""
     import configparser
 
     ini = configparser.ConfigParser(interpolation=None, default_section="")
     try:
         with open(path, encoding="utf-8-sig") as file:
             ini.read_file(file)
-            others_can = os.stat(file.fileno()).st_mode & 0o077
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    except (configparser.Error, UnicodeDecodeError):  # which quote lines that may hold a password
-        raise ConfigError(f"{path} is not an ini file") from None
+            others_can = os.name == "posix" and os.stat(file.fileno()).st_mode & 0o077
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", "not UTF-8")
+        raise ConfigError(f"cannot read {path}: {reason}") from None
+    except configparser.Error as error:
+        line = getattr(error, "lineno", 0) or getattr(error, "errors", [(0,)])[0][0]
+        twice = "Duplicate" in type(error).__name__
+        what = "the same key or section twice" if twice else "no KEY = VALUE in a [SECTION]"
+        raise ConfigError(f"{path}, line {line}: {what}") from None
     sections = {section: dict(ini[section]) for section in ini.sections()}
-    if others_can and any({"password", "api_key"}.intersection(keys) for keys in sections.values()):
+    if others_can and any({"password", "api_key"} & keys.keys() for keys in sections.values()):
         import shlex
 
-        raise ConfigError(
-            f"{path} holds a password, and others can read it", f"chmod 600 {shlex.quote(path)}"
-        )
+        hint = f"chmod 600 {shlex.quote(path)}"
+        raise ConfigError(f"{path} holds a password, and others can read it", hint)
     return sections
 
 
 # --- The command line ----------------------------------------------------------------------------
-
-
-def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A type for argparse whose errors are the messages of `parse`'s ValueError."""
-
-    def convert(text: str) -> Any:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return convert
-
-
-def parse_number(text: str) -> int:
-    """An ID or a limit: ASCII digits alone."""
-    try:
-        if re.fullmatch("[0-9]+", text):
-            return check_id(int(text))
-    except ValueError:
-        pass
-    raise ValueError(f"{text[:40]!r} is not a number from 1 to {MAX_ID}")
 
 
 def read_titles(path: str) -> list[tuple[int, str]]:
@@ -456,30 +464,28 @@ def read_titles(path: str) -> list[tuple[int, str]]:
         with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
             octets = file.read()
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     titles = []
     # Not by splitlines(), which takes more than line ends for ends of lines.
     for number, line in enumerate(octets.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
+        origin = f"{path}, line {number}"
         try:
-            text = line.removesuffix(b"\r").decode()
-            if text.strip():
-                titles.append((number, check_title(text)))
+            title = line.removesuffix(b"\r").decode()
         except UnicodeDecodeError:
-            raise ValueError(f"{path}, line {number}: not UTF-8") from None
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from None
+            hint = "iconv -t UTF-8 makes UTF-8 of it; -f names what it is in, such as CP1252"
+            raise ConfigError(f"{origin}: not UTF-8", hint) from None
+        if title.strip():
+            titles.append((number, parse(check_title, title, origin)))
     return titles
 
 
-# Shared options stand before the command or after it: a default of the one would undo the other.
-NOT_GIVEN = {
-    **dict.fromkeys(("quiet", "json", "debug"), False),
-    **dict.fromkeys(("url", "db", "user", "timeout", "config", "profile")),
-}
+def argument(check: Callable[[str, str], T], origin: str) -> Callable[[str], T]:
+    """A type for argparse, whose own errors have other words."""
+    return lambda text: parse(check, text, origin)
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with errors of one line, under the program's name in each command."""
+    """argparse with errors of our own, under the program's name in each command."""
 
     def __init__(self, **kwargs: Any) -> None:
         # A width of one's own spares argparse the import of shutil with each command.
@@ -488,23 +494,7 @@ class _Parser(argparse.ArgumentParser):
         self.color = False  # which argparse has since Python 3.14
 
     def error(self, message: str) -> NoReturn:
-        complain(f"error: {message}", f"see {self.prog} --help")
-        raise SystemExit(2)
-
-
-class _OneTitle(argparse.Action):
-    """A title that the shell made several words of is a mistake to explain."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        if len(values) > 1:
-            parser.error(f'more than one title; quote one that has spaces: "{" ".join(values)}"')
-        setattr(namespace, self.dest, values[0] if values else None)
+        raise ConfigError(message, f"see {self.prog} --help")
 
 
 def program() -> str:
@@ -512,8 +502,9 @@ def program() -> str:
     return "library" if os.path.basename(sys.argv[0]) == "library" else "library.py"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    name = program()
+def shared_options() -> _Parser:
+    """The options that stand before the command or after it."""
+    # Without defaults, or those of the one place would undo what was given in the other.
     options = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     for flags, help in (
         (("-q", "--quiet"), "print IDs alone (list, add) or nothing (set, del)"),
@@ -530,7 +521,11 @@ def build_parser() -> argparse.ArgumentParser:
         ("--profile", "NAME", "a section of that file: ODOO_PROFILE, or DEFAULT"),
     ):
         options.add_argument(flag, metavar=metavar, help=help)
+    return options
 
+
+def build_parser() -> argparse.ArgumentParser:
+    name, options = program(), shared_options()
     parser = _Parser(
         prog=name,
         usage=f"{name} [options] COMMAND ...",
@@ -541,93 +536,130 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True, prog=name
     )
-
-    def add_command(
-        verb: str, run: Callable[..., int], arguments: str, help: str, example: str
-    ) -> argparse.ArgumentParser:
+    for verb, run, usage, help, example in (
+        ("list", list_books, "[TITLE]", "list books in the server's order", "moby"),
+        ("add", add_books, "(TITLE | --file FILE)", "add books", '"Moby-Dick"'),
+        ("set", set_title, "ID TITLE", "change a book's title", '60 "Moby Dick"'),
+        ("del", delete_books, "ID [ID ...]", "delete books", "60 61"),
+    ):
         command = commands.add_parser(
             verb,
             parents=[options],
-            usage=f"{name} {verb} [options] {arguments}",
+            usage=f"{name} {verb} [options] {usage}",
             help=help,
             description=f"{help[0].upper()}{help[1:]}.",
             epilog=f"example: {name} {verb} {example}",
         )
         command.set_defaults(run=run)
-        return command
-
-    def add_title(command: Any, nargs: str, check: Callable[[str], str], help: str) -> None:
-        kind = argument(check)
-        command.add_argument(
-            "title",
-            metavar="TITLE",
-            nargs=nargs,
-            type=kind,
-            action=_OneTitle,
-            help=help,
-            default=[],
-        )
-
-    command = add_command("list", list_books, "[TITLE]", "list books in the server's order", "moby")
-    add_title(command, "*", check_line, "a part of their titles, in any case")
-    kind = argument(parse_number)
-    command.add_argument("--limit", metavar="N", type=kind, help="show at most N books")
-
-    command = add_command("add", add_books, "(TITLE | --file FILE)", "add books", '"Moby-Dick"')
-    either = command.add_mutually_exclusive_group(required=True)
-    add_title(either, "*", check_title, "the title of one book")
-    help = 'add the title on each line, in UTF-8; "-": standard input'
-    kind = argument(read_titles)
-    either.add_argument("--file", metavar="FILE", dest="lines", type=kind, help=help)
-
-    command = add_command("set", set_title, "ID TITLE", "change a book's title", '60 "Moby Dick"')
-    command.add_argument("id", metavar="ID", type=argument(parse_number), help="the book's")
-    add_title(command, "+", check_title, "its new title")
-
-    command = add_command("del", delete_books, "ID [ID ...]", "delete books", "60 61")
-    kind = argument(parse_number)
-    command.add_argument("ids", metavar="ID", nargs="+", type=kind, help="the books'")
+        add_arguments(verb, command)
     return parser
 
 
-def run(argv: Sequence[str] | None, backend: Callable[..., LibraryAPI]) -> int:
-    """Run one command and give its exit status."""
-    args = argparse.Namespace(**NOT_GIVEN)
-    settings: dict[str, Any] = {}
+def add_arguments(verb: str, command: argparse.ArgumentParser) -> None:
+    id, limit = argument(parse_number, "ID"), argument(parse_number, "--limit")
+    part, title = argument(check_line, "TITLE"), argument(check_title, "TITLE")
+    if verb == "list":
+        help = "a part of their titles, in any case"
+        command.add_argument("titles", metavar="TITLE", nargs="*", type=part, help=help)
+        command.add_argument("--limit", metavar="N", type=limit, help="show at most N books")
+    elif verb == "add":
+        either = command.add_mutually_exclusive_group(required=True)
+        help = "the title of one book"
+        either.add_argument("titles", metavar="TITLE", nargs="*", type=title, default=[], help=help)
+        help = 'add the title on each line, in UTF-8; "-": standard input'
+        either.add_argument("--file", metavar="FILE", dest="lines", type=read_titles, help=help)
+    elif verb == "set":
+        command.add_argument("id", metavar="ID", type=id, help="the book's")
+        command.add_argument("titles", metavar="TITLE", nargs="+", type=title, help="its new title")
+    else:
+        command.add_argument("ids", metavar="ID", nargs="+", type=id, help="the books'")
+
+
+def parse_arguments(argv: Sequence[str], args: argparse.Namespace) -> None:
+    """Put what stands on the command line into `args`; ConfigError where it is wrong."""
+    dashed = [text for text in argv if re.match("-[^-]", text) and text not in ("-q", "-h")]
     try:
-        build_parser().parse_args(argv, args)
-        if args.quiet and args.json:
-            raise ConfigError("--quiet and --json exclude each other")
-        settings = read_settings(args)
-        status: int = args.run(args, backend(**settings))
+        _, unknown = build_parser().parse_known_args(argv, args)
+        if unknown:
+            hint = f"see {program()} {args.command} --help"
+            raise ConfigError(f"unrecognized arguments: {' '.join(unknown)}", hint)
+        if len(args.titles) > 1:
+            title = " ".join(args.titles)
+            raise ConfigError(f'more than one title; quote one that has spaces: "{title}"')
+    except ConfigError as error:
+        if dashed and "--" not in argv:
+            rule = f'a title that begins with a dash stands behind "--": -- {dashed[0]}'
+            error.hint = join(error.hint, rule)
+        raise
+    if args.quiet and args.json:
+        raise ConfigError("--quiet and --json exclude each other")
+    args.title = args.titles[0] if args.titles else None
+
+
+def run(argv: Sequence[str], args: argparse.Namespace, backend: Callable[..., LibraryAPI]) -> int:
+    """Run one command and give its exit status."""
+    try:
+        parse_arguments(argv, args)
+        status: int = args.run(args, connect(args, backend))
         return status
-    except SystemExit as stop:  # argparse's, after --help, --version or a usage error
+    except SystemExit as stop:  # argparse's, after --help or --version
         return int(stop.code or 0)
     except LibraryError as error:
+        if isinstance(error, LoginError) and "password" in str(error):
+            error.hint = join(f"the password is from {args.password_from}", error.hint)
         if args.debug:
-            show_traceback(error, settings.get("pwd", ""), settings.get("user", ""))
-        return fail(error)
+            show_traceback(args, error)
+        return fail(args, error)
 
 
 def main(argv: Sequence[str] | None = None, backend: Callable[..., LibraryAPI] = LibraryAPI) -> int:
     """Run the program with `argv` (without its name) and give its exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # an ASCII locale gets escapes instead of an error
-            stream.reconfigure(errors="backslashreplace")
+    args = argparse.Namespace(**NOT_GIVEN)
     try:
-        status = run(argv, backend)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        # A stream that was closed when we were started: what is written to the one is an error.
+        sys.stdout = sys.stdout or open(os.devnull)  # noqa: SIM115
+        sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # an ASCII locale gets escapes instead of an error
+                stream.reconfigure(errors="backslashreplace")
+        status = run(sys.argv[1:] if argv is None else argv, args, backend)
+        sys.stdout.flush()
         return status
-    except KeyboardInterrupt as interrupt:
-        return fail(interrupt)
-    except BrokenPipeError:  # the reader has seen enough
+    except KeyboardInterrupt as stop:
+        complain("interrupted", args.advice)
+        return 128 + int(*stop.args or (signal.SIGINT,))
+    except OSError as error:  # of standard output: the API's are LibraryErrors
         abandon(sys.stdout)
-        return 0
-    except OSError as error:
-        abandon(sys.stdout)
-        return fail(OutputError(f"cannot write the output: {error.strerror}"))
+        if not is_closed_pipe(error):
+            reason = f"cannot write the output: {error.strerror or error}"
+        elif args.advice:
+            reason = "standard output was closed"
+        else:  # the reader has seen enough
+            return 0
+        return fail(args, LibraryError(reason))
+
+
+def command() -> int:
+    """Run main as a program, which dies of a signal that stops it: a shell's loop stops, too."""
+    handle_signals(interrupt)
+    status = main()
+    handle_signals(signal.SIG_DFL)
+    if status > 128 and os.name == "posix":
+        os.kill(os.getpid(), status - 128)
+    return status
+
+
+def handle_signals(handler: Any) -> None:
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        signum = getattr(signal, name, None)  # Windows has not all of them
+        if signum and signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, handler)
+
+
+def interrupt(signum: int, frame: object) -> None:
+    signal.signal(signum, signal.SIG_DFL)  # the next one ends us at once
+    raise KeyboardInterrupt(signum)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(command())

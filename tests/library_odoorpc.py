@@ -16,8 +16,8 @@ promises and this can't:
 - `timeout` bounds no call as a whole, but the connection to each of the host's addresses, without
   the limit of 10 s, and then each wait for a piece of the reply: one that trickles has no end.
 - A reply of any size is read and parsed at once. (It never comes packed.)
-- Connecting, sending and waiting are one step. So Ctrl-C at any time of a change is one after it
-  was sent, and what can't be sent counts as a server that can't be connected to.
+- Connecting, sending and waiting are one step: what can't be sent counts as a server that can't be
+  connected to.
 - A program that logs "odoorpc.rpc.jsonrpclib" at level DEBUG logs the password with each call.
 - Odoo 14, where it has several databases and no dbfilter that leaves one, answers each refusal
   over JSON-RPC with HTTP 500 and no reason. So a change that it refuses is an UnknownOutcomeError,
@@ -32,7 +32,8 @@ import os
 import sys
 import urllib.request
 import xmlrpc.client
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 
 import odoorpc
@@ -41,13 +42,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import library
 import library_xmlrpc
-from library_xmlrpc import (
-    ChangeInterrupted,
-    ConnectError,
-    LibraryError,
-    UnknownOutcomeError,
-    _BadReply,
-)
+from library_xmlrpc import ConnectError, LibraryError, _BadReply
+
+T = TypeVar("T")
 
 
 class LibraryAPI(library_xmlrpc.LibraryAPI):
@@ -62,9 +59,8 @@ class LibraryAPI(library_xmlrpc.LibraryAPI):
         )
         opener.add_handler(urllib.request.HTTPErrorProcessor())
         opener.add_handler(urllib.request.HTTPDefaultErrorHandler())
-        host = self._host_name.decode()
         return odoorpc.ODOO(
-            f"[{host}]" if ":" in host else host,
+            f"[{self.host}]" if ":" in self.host else self.host,
             "jsonrpc+ssl" if tls else "jsonrpc",
             self.port,
             self.timeout,
@@ -72,37 +68,37 @@ class LibraryAPI(library_xmlrpc.LibraryAPI):
             opener=opener,
         )
 
-    def _post(
-        self, service: str, method: str, params: tuple[Any, ...], lost: type[LibraryError]
-    ) -> Any:
+    def _call(
+        self,
+        service: str,
+        method: str,
+        params: tuple[Any, ...],
+        parse: Callable[[Any], T],
+        unanswered: type[LibraryError],
+    ) -> T:
+        if service == "object":
+            params = (self.db, self.uid, self._pwd, *params)
         call = {"service": service, "method": method, "args": params}
         try:
-            return self._odoo.json("/jsonrpc", call)["result"]
+            return parse(self._odoo.json("/jsonrpc", call)["result"])
         except odoorpc.error.RPCError as error:
             error.args = (self._masked(str(error)),)  # which a traceback would show
-            raise self._refusal(_fault(error)) from error
+            raise self._refusal(_fault(error), unanswered) from error
         except HTTPError as error:
             response: Any = error.fp
             with error:
                 if 300 <= response.status < 500:
                     raise self._not_served(response) from error
             status = f"HTTP {response.status} {http.client.responses.get(response.status, '')}"
-            raise self._failure(lost, "no valid answer from", _BadReply(status)) from error
+            raise self._failure(unanswered, "no valid answer from", _BadReply(status)) from error
         except URLError as error:  # urllib's for a request that was not sent as a whole
             reason = error.reason if isinstance(error.reason, OSError) else error
             raise self._failure(ConnectError, "cannot connect to", reason) from error
-        except (OSError, http.client.HTTPException) as error:
-            raise self._failure(lost, "no valid answer from", error) from error
+        except (OSError, http.client.HTTPException, _BadReply) as error:
+            raise self._failure(unanswered, "no valid answer from", error) from error
         except Exception as error:  # each malformed reply trips OdooRPC over something else
             reply = _BadReply("not JSON-RPC")
-            raise self._failure(lost, "no valid answer from", reply) from error
-        except KeyboardInterrupt:
-            if lost is UnknownOutcomeError:
-                raise ChangeInterrupted from None
-            raise
-
-    def _value(self, reply: Any) -> Any:
-        return reply  # OdooRPC has parsed it
+            raise self._failure(unanswered, "no valid answer from", reply) from error
 
 
 def _fault(error: odoorpc.error.RPCError) -> xmlrpc.client.Fault:

@@ -106,6 +106,7 @@ class CommandLineTestCase(HomeTestCase):
         with (
             mock.patch.dict(os.environ, self.environ, clear=True),
             mock.patch("sys.stdin", stdin or io.StringIO()),
+            mock.patch("library.TERMINAL", os.path.join(self.home, "no terminal")),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
