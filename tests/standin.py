@@ -206,8 +206,14 @@ class StandIn:
         return reply.encode()
 
     def _dispatch(self, service: str, method: str | None, params: tuple[Any, ...]) -> Any:
+        version = {
+            "server_version": self._version,
+            "server_version_info": [int(self._version[:2]), 0, 0, "final", 0, ""],
+            "server_serie": self._version,
+            "protocol_version": 1,
+        }
         calls: dict[str, Callable[..., Any]] = {
-            "common.version": self._get_version,
+            "common.version": lambda: version,
             "common.authenticate": self._authenticate,
             "object.execute_kw": self._execute_kw,
         }
@@ -216,14 +222,6 @@ class StandIn:
             raise _unknown(f"{method} of /xmlrpc/2/{service}")
         self.requests.append(params[4] if method == "execute_kw" else str(method))
         return call(*params)
-
-    def _get_version(self) -> dict[str, Any]:
-        return {
-            "server_version": self._version,
-            "server_version_info": [int(self._version[:2]), 0, 0, "final", 0, ""],
-            "server_serie": self._version,
-            "protocol_version": 1,
-        }
 
     def _authenticate(self, db: str, login: str, password: str, agent: object) -> int | bool:
         uid = next((uid for uid in USERS if USERS[uid][0] == login), 0)
@@ -323,19 +321,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
-    command = args.command[1:] if args.command[:1] == ["--"] else args.command
-    port = args.port if args.port is not None else 0 if command else 8069
-    try:
-        os.makedirs(os.path.dirname(os.path.abspath(args.data)), exist_ok=True)
-        standin = StandIn(args.data, port)
-    except (OSError, OverflowError, sqlite3.Error) as error:
-        return _fail(2, f"cannot serve {args.data} on port {port}: {error}")
-    with standin:
-        return _run(command, standin.url) if command else _serve(standin, args.data)
-
-
-def _parser() -> argparse.ArgumentParser:
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     parser = argparse.ArgumentParser(
         prog="standin.py",
         usage="%(prog)s [-h] [--data FILE] [--port N] [COMMAND ...]",
@@ -343,21 +329,26 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    path = os.path.join(cache, "library-standin", "books.sqlite")
     parser.add_argument(
-        "--data", metavar="FILE", default=path, help="keep the books there (default: %(default)s)"
+        "--data",
+        metavar="FILE",
+        default=os.path.join(cache, "library-standin", "books.sqlite"),
+        help="keep the books there (default: %(default)s)",
     )
     parser.add_argument(
         "--port", metavar="N", type=int, help="default: a free one for COMMAND, otherwise 8069"
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    return parser
-
-
-def _fail(status: int, message: str) -> int:
-    print(f"standin.py: error: {message}", file=sys.stderr)
-    return status
+    args = parser.parse_args(argv)
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    port = args.port if args.port is not None else 0 if command else 8069
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(args.data)), exist_ok=True)
+        standin = StandIn(args.data, port)
+    except (OSError, OverflowError, sqlite3.Error) as error:
+        parser.error(f"cannot serve {args.data} on port {port}: {error}")
+    with standin:
+        return _run(command, standin.url) if command else _serve(standin, args.data)
 
 
 def _run(command: list[str], url: str) -> int:
@@ -367,13 +358,14 @@ def _run(command: list[str], url: str) -> int:
     for name in ("ODOO_API_KEY", "ODOO_PROFILE", "ODOO_TIMEOUT"):
         environ.pop(name, None)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Ctrl-C reaches the command too, which decides. It would inherit SIG_IGN, but no handler.
+        # Ctrl-C reaches the command too, which decides; it inherits SIG_IGN, but no handler.
         signal.signal(signal.SIGINT, lambda *_: None)
     with tempfile.TemporaryDirectory() as cache:  # what it remembers of this port is no use later
         try:
             process = subprocess.Popen(command, env={**environ, "XDG_CACHE_HOME": cache})
         except OSError as error:
-            return _fail(127, f"{command[0]}: {error.strerror}")
+            print(f"standin.py: error: {command[0]}: {error.strerror}", file=sys.stderr)
+            return 127
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         status = process.wait()
     return status if status >= 0 else 128 - status
