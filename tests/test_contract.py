@@ -114,6 +114,7 @@ class Contract(unittest.TestCase):
         )
         ids = self.execute("search", [["name", "ilike", self.mark]])
         self.assertEqual([book["id"] for book in self.catalogue.search_read(self.mark)], ids)
+        self.assertEqual(self.titles(), sorted(self.titles()))
 
     def test_limit(self) -> None:
         self.catalogue.create_many([f"{number:04} {self.mark}" for number in range(2100)])
@@ -243,6 +244,8 @@ class Contract(unittest.TestCase):
 
         It does so for a database as a whole; this is the last test by its name.
         """
+        if self.catalogue.version()["server_version_info"][0] >= 19:
+            self.skipTest("Odoo 19 does not say so")
         wrong = self.api(pwd="wrong", db="odoo-empty", uid_cache=self.cache("2"))
         with Proxy(self.url) as proxy:
             wrong.host, wrong.port = proxy.address
@@ -253,7 +256,7 @@ class Contract(unittest.TestCase):
                 if "Too many login failures" in str(caught.exception):
                     break
             else:
-                self.skipTest("this server does not say so (Odoo 19)")
+                self.fail("not locked out")
             self.assertIn("wait a minute", caught.exception.hint)
             self.assertEqual(proxy.calls, ["create"])
 
@@ -423,6 +426,18 @@ class StandInTests(Contract):
                     self.execute(method, *args, **kwargs)
                 last = caught.exception.faultString.splitlines()[-1]
                 self.assertRegex(last, "^NotImplementedError: the stand-in does not know .")
+
+    def test_the_form_of_odoo_19(self) -> None:
+        with StandIn(version="19.0") as standin:
+            reply = post(standin.url, "common", "authenticate", "odoo-dev", "admin", "admin", {})
+            self.assertEqual(
+                reply,
+                b'<?xml version="1.0"?>\n<methodResponse>\n<params>\n<param>\n'
+                b"<value><int>2</int></value>\n</param>\n</params>\n\n</methodResponse>\n",
+            )
+            api = self.api(url=standin.url)
+            id = api.create("Emma")
+            self.assertEqual(api.search_read("emma"), [{"id": id, "name": "Emma"}])
 
 
 def post(url: str, service: str, method: str, *params: Any) -> bytes:
