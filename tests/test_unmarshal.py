@@ -1,0 +1,98 @@
+"""A reply is read in two ways, by a pattern and by a parser, with the same result.
+
+The pattern may pass on any reply, but what it reads, the parser reads as well, and as the same.
+"""
+
+from __future__ import annotations
+
+import random
+import unittest
+import xmlrpc.client
+from collections.abc import Iterator
+from typing import Any
+
+from library_xmlrpc import _unmarshal, _unmarshal_any, _unmarshal_rows
+
+BOOKS = [{"id": 1, "name": "Émile & <Zola>"}, {"id": 2147483647, "name": "\t🐳\n"}]
+IDS = [3, 20, 100]
+
+# Octets and pieces that mean something to a parser, or are nothing that it takes.
+OCTETS = [bytes([octet]) for octet in b"\0\t\n\r\x0b\x1f\x7f\x80\xc3\xed\xff <>&;\"'-]0915a"]
+PIECES = (
+    *(b"<!---->", b"<![CDATA[a]]>", b"<?a?>", b"]]>", b"&#65;", b"&#x0;", b"&quot;", b"&amp;"),
+    *(b"&a;", b"&lt", b"<a/>", b"</data>", b"</array></value>", b"<value><int>5</int></value>\n"),
+    *(b"\xed\xa0\x80", b"\xef\xbf\xbe", b"\xef\xbf\xbf", b"\xef\xbb\xbf", b"\xf4\x90\x80\x80"),
+    *(b"\xc0\xbc", b" encoding='latin-1'", b"<!DOCTYPE a>", b"\xe2\x80\xa8", b"\xc2\x85"),
+)
+
+
+def reply(value: Any, odoo: int = 14) -> bytes:
+    """A reply in the octets of Odoo 14 or 19."""
+    text = xmlrpc.client.dumps((value,), methodresponse=True)
+    if odoo == 19:
+        text = text.replace("'1.0'", '"1.0"').replace("</params>\n", "</params>\n\n")
+    return text.encode()
+
+
+class UnmarshalTests(unittest.TestCase):
+    def check(self, octets: bytes) -> bool:
+        """The two ways agree on a reply; gives whether the pattern reads it."""
+        rows = _unmarshal_rows(bytearray(octets))
+        if rows is None:
+            return False
+        try:
+            self.assertEqual(repr(rows), repr(_unmarshal_any(bytearray(octets))), octets)
+        except Exception as error:
+            raise AssertionError(f"the pattern alone reads {octets!r}") from error
+        return True
+
+    def test_what_odoo_writes(self) -> None:
+        alphabet = "aÄ漢🐳 \t\n<>&;'\"]-\x7f\x85\u2028\ufffd\U0010fffd"
+        chance = random.Random(1)
+        for odoo in (14, 19):
+            self.assertTrue(self.check(reply([], odoo)))
+            for count in range(1, 300):
+                titles = ("".join(chance.choices(alphabet, k=count % 9)) for _ in range(count))
+                books = [{"id": chance.randrange(2**31), "name": title} for title in titles]
+                self.assertTrue(self.check(reply(books, odoo)))
+                self.assertTrue(self.check(reply([book["id"] for book in books], odoo)))
+
+    def test_other_values(self) -> None:
+        """They are left to the parser."""
+        for value in (
+            *(True, 1, "1", {"id": 1, "name": "a"}, [[]], [True], ["1"], [-1], [1.0], [1, "1"]),
+            *([{"id": 1}], [{"name": "a", "id": 1}], [{"id": 1, "name": False}]),
+            *([{"id": 1, "name": "a", "isbn": ""}], [{"id": "1", "name": "a"}], [*BOOKS, 1]),
+        ):
+            with self.subTest(value):
+                self.assertFalse(self.check(reply(value)))
+                self.assertEqual(_unmarshal(bytearray(reply(value))), value)
+
+    def test_carriage_returns(self) -> None:
+        """XML has none in a text: a parser makes LF of them."""
+        octets = bytearray(reply([{"id": 1, "name": "a\rb\r\nc"}]))
+        self.assertEqual(_unmarshal(octets), [{"id": 1, "name": "a\nb\nc"}])
+
+    def broken(self, octets: bytes) -> Iterator[bytes]:
+        for at in range(len(octets) + 1):
+            before, after = octets[:at], octets[at:]
+            yield before
+            yield after
+            yield before + after[1:]
+            for octet in OCTETS:
+                yield before + octet + after[1:]
+            for piece in PIECES:
+                yield before + piece + after
+
+    def test_broken_at_each_octet(self) -> None:
+        read = total = 0
+        for value in (BOOKS, IDS):
+            for octets in self.broken(reply(value, 19)):
+                read += self.check(octets)
+                total += 1
+        self.assertGreater(read, 500)
+        self.assertGreater(total - read, 10_000)
+
+
+if __name__ == "__main__":
+    unittest.main()
