@@ -84,6 +84,8 @@ NOT_GIVEN = {
     "advice": "",
 }
 
+DASH = '\na title that begins with a dash stands behind "--"'
+
 # What a line of text can't show as it is: control characters, line separators, and what changes
 # the direction in which the rest is shown.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -548,7 +550,7 @@ def build_parser() -> argparse.ArgumentParser:
             usage=f"{name} {verb} [options] {usage}",
             help=help,
             description=f"{help[0].upper()}{help[1:]}.",
-            epilog=f"example: {name} {verb} {example}",
+            epilog=f"example: {name} {verb} {example}{DASH if 'TITLE' in usage else ''}",
         )
         command.set_defaults(run=run)
         add_arguments(verb, command)
@@ -588,8 +590,7 @@ def parse_arguments(argv: Sequence[str], args: argparse.Namespace) -> None:
             raise ConfigError(f'more than one title; quote one that has spaces: "{title}"')
     except ConfigError as error:
         if dashed and "--" not in argv:
-            rule = f'a title that begins with a dash stands behind "--": -- {dashed[0]}'
-            error.hint = join(error.hint, rule)
+            error.hint = join(error.hint, f"{DASH.strip()}: -- {dashed[0]}")
         raise
     if args.quiet and args.json:
         raise ConfigError("--quiet and --json exclude each other")

@@ -105,6 +105,10 @@ class UnknownOutcomeError(LibraryError):
 class _BadReply(Exception):
     """What came is not an answer to the call."""
 
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.hint = hint
+
 
 # --- The API -------------------------------------------------------------------------------------
 
@@ -440,6 +444,8 @@ class LibraryAPI:
         )
         if isinstance(error, ssl.SSLError):
             hint = _TLS_HINTS.get(getattr(error, "verify_code", error.reason), hint)
+        if isinstance(error, _BadReply):
+            hint = error.hint
         return kind(f"{what} {self.url}: {reason.format(error)}", hint)
 
     def _not_served(self, response: Response) -> ConnectError:

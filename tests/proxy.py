@@ -85,6 +85,13 @@ class Exchange:
 Answer = Callable[[Exchange], None]
 
 
+def stop_listening(listener: socket.socket) -> None:
+    """Close it, and wake who waits in accept()."""
+    with contextlib.suppress(OSError):  # which macOS raises
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
 class Proxy:
     """Passes calls on, but answers a method in `faults` with that function.
 
@@ -111,8 +118,7 @@ class Proxy:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)  # which wakes accept()
-        self._listener.close()
+        stop_listening(self._listener)
 
     @contextlib.contextmanager
     def answering(self, method: str, fault: Answer) -> Iterator[None]:

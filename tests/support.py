@@ -9,6 +9,7 @@ import re
 import socket
 import tempfile
 import unittest
+from collections.abc import Iterator
 from typing import Callable, TypeVar, Union
 from unittest import mock
 
@@ -48,6 +49,20 @@ def unused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+@contextlib.contextmanager
+def full_port(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
+    """A port at which a connection is neither taken nor refused: its queue is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind((host, port))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
 
 
 class Terminal(io.StringIO):

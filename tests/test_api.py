@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import socket
+import sys
+import typing
 import unittest
 from typing import Any
+from unittest import mock
 
-from library_xmlrpc import ConnectError, LibraryAPI
-from tests.support import unused_port
+from library_xmlrpc import (
+    BookNotFoundError,
+    ConnectError,
+    LibraryAPI,
+    ServerError,
+    UnknownOutcomeError,
+)
+from tests.support import StandInTestCase, full_port, unused_port
 
 TITLES: tuple[Any, ...] = ("", " ", "a\nb", "\x1b", "\x7f", "\u2028", "\ud800", "\ufffe")
 TITLES += ("\U0010ffff", None)
+NO_TEXT: tuple[Any, ...] = ("", " ", None, 1, b"a", "a\x1bb")
 IDS: tuple[Any, ...] = (0, -1, 2**31, True, 1.0, "1", None)
 
 
@@ -44,9 +57,17 @@ class ArgumentTests(unittest.TestCase):
                 self.assertRaises(ValueError, self.api.unlink_many, [1, id])
                 self.assertRaises(ValueError, self.api.write, id, "Emma")
 
-    def test_a_limit_below_one(self) -> None:
-        for limit in (0, -1):
+    def test_limits_that_are_none(self) -> None:
+        for limit in (0, -1, True, 1.0, "1", 2**31):
+            self.assertRaises(ValueError, self.api.iter_books, limit=limit)  # at the call
             self.assertRaises(ValueError, self.api.search_read, limit=limit)
+
+    def test_one_str_is_not_several_titles(self) -> None:
+        self.assertRaisesRegex(ValueError, "several", self.api.create_many, "Emma")
+
+    def test_the_length_of_a_title(self) -> None:
+        self.assertRaises(ConnectError, self.api.create, "&" * 100_000)
+        self.assertRaises(ValueError, self.api.create, "&" * 100_001)
 
     def test_what_asks_nothing(self) -> None:
         self.assertEqual(self.api.create_many([]), [])
@@ -54,10 +75,15 @@ class ArgumentTests(unittest.TestCase):
 
     def test_settings_that_no_server_has(self) -> None:
         for name, value in (
-            *((name, text) for name in ("host", "db", "user", "pwd") for text in ("", "a\x1bb")),
-            *(("port", port) for port in (0, 65536, "x")),
-            ("scheme", "ftp"),
-            *(("timeout", seconds) for seconds in (0, -1, float("nan"), float("inf"))),
+            *(
+                (name, text)
+                for name in ("host", "db", "user", "pwd")
+                for text in (*NO_TEXT, "a\x1bb")
+            ),
+            *(("host", host) for host in ("http://localhost", "localhost/odoo", "bücher")),
+            *(("port", port) for port in (0, 65536, True, "8069", None)),
+            *(("scheme", scheme) for scheme in ("ftp", None)),
+            *(("timeout", time) for time in (0, -1, float("nan"), float("inf"), "1", None)),
         ):
             with self.subTest(name, value=value), self.assertRaises(ValueError) as caught:
                 LibraryAPI(**{**self.settings, name: value})
@@ -66,6 +92,59 @@ class ArgumentTests(unittest.TestCase):
     def test_repr_shows_no_password(self) -> None:
         shown = f"<LibraryAPI http://127.0.0.1:{self.api.port} db='odoo-dev' user='admin'>"
         self.assertEqual(repr(self.api), shown)
+
+    def test_a_host_that_is_a_url_is_named_as_such(self) -> None:
+        with self.assertRaisesRegex(ValueError, "host must be .*, not a URL"):
+            LibraryAPI(**{**self.settings, "host": "http://localhost:8069"})
+
+    def test_an_address_of_ipv6_stands_in_brackets(self) -> None:
+        api = LibraryAPI(**{**self.settings, "host": "::1"})
+        with self.assertRaisesRegex(ConnectError, rf"to http://\[::1\]:{api.port}: "):
+            api.version()
+
+    @unittest.skipIf(sys.version_info < (3, 10), "str | None is no type before")
+    def test_type_hints(self) -> None:
+        for name in ("__init__", "version", "search_read", "iter_books", "create", "create_many"):
+            self.assertIn("return", typing.get_type_hints(getattr(LibraryAPI, name)))
+        for name in ("write", "unlink", "unlink_many"):
+            self.assertIn("return", typing.get_type_hints(getattr(LibraryAPI, name)))
+
+
+class ErrorTests(unittest.TestCase):
+    def test_copies_and_pickles(self) -> None:
+        for error in (
+            BookNotFoundError([1, 2]),
+            ServerError("no", "a hint", 2, "no\nmore"),
+            UnknownOutcomeError("lost"),
+        ):
+            for again in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+                self.assertIs(type(again), type(error))
+                self.assertEqual((str(again), vars(again)), (str(error), vars(error)))
+
+
+class AddressTests(StandInTestCase):
+    """A host's name may have several addresses; the stand-in is at the last one."""
+
+    def check_addresses(self, *hosts: str, seconds: float) -> None:
+        port, look_up = self.standin.port, socket.getaddrinfo
+
+        def look_localhost_up(host: Any, *args: Any, **kwargs: Any) -> Any:
+            names = hosts if host == b"localhost" else (host,)
+            return [address for name in names for address in look_up(name, *args, **kwargs)]
+
+        api = LibraryAPI("localhost", port, "odoo-dev", "admin", "admin")
+        with (
+            mock.patch("library_xmlrpc.CONNECT_SECONDS", seconds),
+            mock.patch("socket.getaddrinfo", look_localhost_up),
+        ):
+            self.assertIn("server_version", api.version())
+
+    def test_the_second_address(self) -> None:
+        self.check_addresses("127.0.0.2", "127.0.0.1", seconds=10)
+
+    def test_each_address_has_its_share_of_the_time(self) -> None:
+        with full_port("127.0.0.2", self.standin.port), full_port("127.0.0.3", self.standin.port):
+            self.check_addresses("127.0.0.2", "127.0.0.3", "127.0.0.1", seconds=0.6)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ import re
 import unittest
 
 import library
+from library_xmlrpc import MAX_ID
 from tests.proxy import Answer, Exchange, Proxy, lose_reply
-from tests.replies import fault, http, sends
+from tests.replies import fault, http, sends, value
 from tests.standin import StandIn
 from tests.support import CommandLineTestCase, StandInTestCase, enter
 
@@ -19,6 +20,9 @@ NOT_UTF8 = (
     ": not UTF-8\nlibrary.py: iconv -t UTF-8 makes UTF-8 of it; "
     "-f names what it is in, such as CP1252"
 )
+
+
+MISSING = re.compile(r"\Alibrary\.py: error: Books with IDs .* do not exist\n\Z")
 
 
 class CommandTests(CommandLineTestCase):
@@ -106,6 +110,28 @@ class CommandTests(CommandLineTestCase):
 
     # Requests
 
+    def test_no_request_is_larger_than_half_a_mebibyte(self) -> None:
+        """A web server in front of Odoo may take one MiB, whatever the titles are."""
+        sizes: list[int] = []
+
+        def measure(exchange: Exchange) -> None:
+            sizes.append(len(exchange.request))
+            exchange.send(exchange.forward())
+
+        long, short = "&" * 100_000, "&" * 500
+        path = self.write_file("\n".join([long] * 2 + [short] * 10 + ["a"] * 12_000).encode())
+        with Proxy(self.standin.url) as proxy:
+            proxy.faults.update(dict.fromkeys(("create", "search", "read", "unlink"), measure))
+            self.environ["ODOO_URL"] = proxy.url
+            ids = self.run_cli("add", "-q", "--file", path)[1].split()
+            self.assertEqual(len(ids), 12_012)
+            self.assertEqual(self.run_cli("list", "-q")[1].count("\n"), 12_012)
+            self.check(
+                "del", "-q", *ids, *map(str, range(MAX_ID - 9000, MAX_ID)), status=1, err=MISSING
+            )
+        self.assertLess(max(sizes), 2**19)
+        self.assertGreater(max(sizes), 2**18)
+
     def test_the_requests_of_each_command(self) -> None:
         """One where one is enough; two where Odoo answers True for books that do not exist."""
         self.check("add", "Emma", out=re.compile("ID 1 "))
@@ -129,7 +155,10 @@ class CommandTests(CommandLineTestCase):
         self.check("list", "-q", out=re.compile("^1\n(3\n2|2\n3)\n$"))
 
     def test_add_a_file_without_titles(self) -> None:
-        self.check("add", "--file", self.write_file(b"\n\n"))
+        path = self.write_file(b"\n\n")
+        self.check("add", "--file", path)
+        err = "library.py: there is no title in the file\n"
+        self.assertEqual(self.run_cli("add", "--file", path, terminal=True), (0, "", err))
         self.assertNotIn("create", self.standin.requests)
 
     def test_a_file_is_checked_whole_before_the_first_line_is_sent(self) -> None:
@@ -208,6 +237,9 @@ class CommandTests(CommandLineTestCase):
         status, out, err = self.stop(sends(http(b"", "413 Too Large")), after=2)
         self.assertEqual((status, out.count("\n"), self.stored()), (3, 2000, 2000))
         self.assertIn("HTTP 413", err)
+        self.assertIn(
+            "\nlibrary.py: client_max_body_size of the web server there is too small", err
+        )
         self.assertRegex(err, "start again at line 2002: nothing from there on was added\n$")
 
     def test_a_batch_that_was_refused(self) -> None:
@@ -224,7 +256,11 @@ class CommandTests(CommandLineTestCase):
     def test_no_permission(self) -> None:
         self.check("add", "Emma", "-q", out="1\n")
         self.environ.update(ODOO_USER="clerk", ODOO_PASSWORD="clerk")
-        refused = re.compile(r"\Alibrary\.py: error: You are not allowed to delete [^\n]+\n\Z")
+        refused = (
+            "library.py: error: You are not allowed to delete 'Book' (library.book) records. "
+            "This operation is allowed for the following groups: Administration/Settings. "
+            "Contact your administrator to request access if necessary.\n"
+        )
         self.check("del", "1", status=1, err=refused)
         self.check("list", "-q", out="1\n")
 
@@ -238,7 +274,10 @@ class CommandTests(CommandLineTestCase):
 
     def test_a_wrong_password_is_tried_once(self) -> None:
         self.environ["ODOO_PASSWORD"] = "hunter2"
-        message = re.compile(r"wrong user or password for 'admin'.*\n.*wait a minute.*API key")
+        message = re.compile(
+            rf"wrong user or password for 'admin' on {self.standin.url}, database 'odoo-dev'\n"
+            "library.py: the password is from ODOO_PASSWORD; .*wait a minute.*API key"
+        )
         self.check("list", status=3, err=message)
         self.assertEqual(self.standin.requests, ["authenticate"])
 
@@ -263,6 +302,22 @@ class CommandTests(CommandLineTestCase):
                     self.assertEqual((status, out), (3, ""))
                     self.assertIn("no: ", err)
                     self.assertNotRegex(err, r"p'|ss\b|&lt;")
+
+    def test_what_debug_shows_has_no_password(self) -> None:
+        """Not even where a server sends it as a number, which Python then quotes."""
+        self.environ["ODOO_PASSWORD"] = "hunter2"
+        location = ("Location: http://eva:pass@hunter2.example/hunter2",)
+        for answer in (
+            sends(value("<int>hunter2</int>")),
+            sends(http(b"", "302 Found", location)),
+            sends(http(b"", "302 Found", (location[0].replace("eva:pass@", "eva:hunter2@"),))),
+        ):
+            with Proxy(self.standin.url) as proxy, proxy.answering("authenticate", answer):
+                self.environ["ODOO_URL"] = proxy.url
+                status, out, err = self.run_cli("--debug", "list")
+            self.assertEqual((status, out), (3, ""))
+            self.assertIn("debug: ", err)
+            self.assertNotRegex(err, "hunter2|eva|pass@")
 
     def test_debug_shows_both_tracebacks(self) -> None:
         text = 'Traceback (most recent call last):\n  File "server.py"\nno\x1b way'
@@ -317,6 +372,25 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
             "add", "Emma", "--file", "/dev/null", err="argument .*: not allowed with .*"
         )
 
+    def test_titles_that_begin_with_a_dash(self) -> None:
+        for argv in (("add",), ("list",), ("set", "1")):
+            self.check(
+                *(*argv, "-dash"),
+                status=2,
+                err=re.compile(
+                    '\n.*a title that begins with a dash stands behind "--": -- -dash\n$'
+                ),
+            )
+
+    def test_the_help_that_has_the_answer(self) -> None:
+        for argv, help in (
+            (("list", "--limt", "3"), "library.py list --help"),
+            (("--limit", "3", "list"), "library.py --help"),
+            (("set", "1"), "library.py set --help"),
+            (("lst",), "library.py --help"),
+        ):
+            self.check(*argv, status=2, err=re.compile(rf"\nlibrary\.py: see {help}\n\Z"))
+
     def test_titles_that_want_quotes(self) -> None:
         for argv in (("add",), ("set", "1"), ("list",)):
             error = 'more than one title; quote one that has spaces: "Moby Dick"'
@@ -366,6 +440,7 @@ class HelpTests(CommandLineTestCase):
             self.assertLessEqual(out.count("\n"), 24)
             self.assertLessEqual(max(map(len, out.splitlines())), 80)
             self.assertIn(f"example: library.py {' '.join(argv)}", out)
+            self.assertEqual("stands behind" in out, argv in (("list",), ("add",), ("set",)))
             for name in ("URL", "DB", "USER", "API_KEY", "PASSWORD", "TIMEOUT", "PROFILE"):
                 self.assertIn(f"ODOO_{name}", out)
 

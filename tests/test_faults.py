@@ -19,7 +19,14 @@ import unittest
 from library_xmlrpc import ConnectError, LibraryAPI
 from tests.proxy import Answer, Exchange, lose_reply
 from tests.replies import BOOK_1, TRUE, fault, http, member, raw, sends, trickles, value, xml
-from tests.support import CHANGES, COMMANDS, CommandLineTestCase, StandInTestCase, unused_port
+from tests.support import (
+    CHANGES,
+    COMMANDS,
+    CommandLineTestCase,
+    StandInTestCase,
+    full_port,
+    unused_port,
+)
 
 TIMEOUT = 0.25  # seconds
 SLACK = 2.0  # seconds that a busy machine may add
@@ -35,8 +42,8 @@ def malformed_fault(members: str) -> Answer:
     return sends(http(xml(f"<value><struct>{members}</struct></value>", "fault")))
 
 
-def packed(body: bytes) -> bytes:
-    return http(body, headers=("Content-Encoding: gzip",))
+def packed(body: bytes, encoding: str = "gzip") -> bytes:
+    return http(body, headers=(f"Content-Encoding: {encoding}",))
 
 
 def cut_off(exchange: Exchange) -> None:
@@ -154,7 +161,29 @@ NOT_SERVED: dict[str, bytes] = {
         str(status): http(TRUE, f"{status} \x1b[31mNo")
         for status in (400, 401, 403, 404, 405, 413, 429)
     },
+    "300": http(b"", "300 Multiple Choices"),
     "404 with an endless body": raw("HTTP/1.1 404 Not Found\nContent-Length: 99999999", b"<html>"),
+}
+
+POSTGRESQL = """Traceback (most recent call last):
+  File "/odoo/http.py", line 1, in dispatch
+    return self._dispatch()
+  File "/odoo/sql_db.py", line 2, in execute
+    res = self._obj.execute(query, params)
+          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+psycopg2.errors.UndefinedColumn: column "x" does not exist
+LINE 1: SELECT x
+               ^
+HINT:  Perhaps you meant y.
+"""
+
+# Odoo says these when it has committed: the last frames and the exception.
+COMMITTED = {
+    "xmlrpc/client.py": ("in dumps", "f()", "OverflowError: int exceeds XML-RPC limits"),
+    "odoo/x.py": ("in f", "f()", "TypeError: cannot marshal None unless allow_none is enabled"),
+    "odoo/sql_db.py": ("in commit", "self.postcommit.run()", "ValueError: no"),
+    "sql_db.py": ("in commit", "self._cnx.commit()", "psycopg2.OperationalError: no"),
+    "odoo/registry.py": ("in signal_changes", "f()", "psycopg2.OperationalError: no"),
 }
 
 FAULT_TEXTS = {
@@ -163,6 +192,7 @@ FAULT_TEXTS = {
     "escapes": "\u202eevil \x85 \u2028 text",
     "none": "",
     "a traceback": "Traceback (most recent call last):\n  File x.py, line 1\nValueError: no thing",
+    "a traceback of PostgreSQL's": POSTGRESQL,
     "a long one": "long " * 100_000,
 }
 
@@ -223,6 +253,63 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
                         status = NOTHING_CHANGED if login else REFUSED
                         self.check_fault(method, sends(fault(code, text)), status)
 
+    def test_a_fault_after_the_commit(self) -> None:
+        """Of a change nobody knows; and it is not made again, for another uid, say."""
+        for name, (function, line, exception) in COMMITTED.items():
+            text = "Traceback (most recent call last):\n"
+            text += f'  File "/{name}", line 9, {function}\n    {line}\n{exception}\n'
+            for method in COMMANDS:
+                with self.subTest(name, method=method):
+                    self.run_cli("list", "-q")  # remembers the uid
+                    status = UNKNOWN if method in CHANGES else REFUSED
+                    status = NOTHING_CHANGED if method == "authenticate" else status
+                    err = self.check_fault(method, sends(fault(1, text)), status)
+                    self.assertIn(exception, err)
+                    if status == UNKNOWN:
+                        self.assertNotIn("authenticate", self.proxy.calls)
+
+    def test_what_people_read_of_an_error_of_postgresql(self) -> None:
+        with self.proxy.answering("search_read", sends(fault(1, POSTGRESQL))):
+            column = 'psycopg2.errors.UndefinedColumn: column "x" does not exist'
+            self.check("list", status=1, err=f"library.py: error: {column}\n")
+
+    def test_redirections(self) -> None:
+        port = self.proxy.address[1]
+        elsewhere = "no redirection is followed: use the URL of that server"
+        for location, shown, hint in (
+            ("/web/login", "/web/login", ""),
+            (f"http://127.0.0.1:{port}/web", f"http://127.0.0.1:{port}/web", ""),
+            ("https://eva:x@odoo.example/y", "https://odoo.example/y", elsewhere),
+        ):
+            reply = http(b"", "302 Found", (f"Location: {location}",))
+            err = self.check_fault("create", sends(reply), NOTHING_CHANGED)
+            lines = [f"error: {self.proxy.url} redirects to {shown} (HTTP 302 Found)", hint]
+            self.assertEqual(err, "".join(f"library.py: {line}\n" for line in lines if line))
+
+    def test_a_web_server_without_odoo_behind_it(self) -> None:
+        for status in ("502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"):
+            err = self.check_fault("search_read", sends(http(b"", status)), NOTHING_CHANGED)
+            self.assertRegex(
+                err, f"HTTP {status}\nlibrary.py: a web server answers, but Odoo behind"
+            )
+            err = self.check_fault("create", sends(http(b"", status)), UNKNOWN)
+            self.assertRegex(
+                err, f"HTTP {status}\nlibrary.py: check with list whether it was added"
+            )
+
+    def test_a_server_without_xmlrpc(self) -> None:
+        err = self.check_fault("search_read", sends(http(b"", "404 Not Found")), NOTHING_CHANGED)
+        self.assertIn(
+            "library.py: is that an Odoo server? from Odoo 22 on there is no XML-RPC", err
+        )
+
+    def test_fewer_ids_than_titles(self) -> None:
+        one = "<array><data><value><int>1</int></value></data></array>"
+        path = self.write_file(b"a\nb\n")
+        with self.proxy.answering("create", sends(value(one))):
+            err = re.compile("no valid answer .*: not the list of IDs\n.*lines 1 to 2")
+            self.check("add", "--file", path, status=4, err=err)
+
     def test_cut_off_at_each_byte(self) -> None:
         for method in COMMANDS:
             reply = self.reply(method)
@@ -253,13 +340,22 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
 
         body = xml("<value><int>7</int></value>")
         chunks = b"".join(b"1\r\n%c\r\n" % octet for octet in body) + b"0\r\n\r\n"
+        zipped = gzip.compress(body)
         for answer in (
-            sends(packed(gzip.compress(body))),
+            *(sends(packed(zipped, name)) for name in ("gzip", "GZIP", "x-gzip", "X-Gzip")),
             sends(raw("HTTP/1.1 200 OK\nTransfer-Encoding: chunked", chunks)),
             keep_open,
         ):
             with self.proxy.answering("create", answer):
                 self.check("add", "Emma", out="Book added with ID 7 for title Emma.\n")
+
+    def test_a_packed_reply_is_asked_for(self) -> None:
+        requests: list[bytes] = []
+        with self.proxy.answering("create", lambda exchange: requests.append(exchange.request)):
+            self.run_cli("add", "Emma")
+        self.assertIn(b"\r\nAccept-Encoding: gzip\r\n", requests[0])
+        with self.proxy.answering("create", sends(packed(b"no gzip"))):
+            self.check("add", "Emma", status=4, err=re.compile(": not gzip\n"))
 
     def test_books_without_a_title(self) -> None:
         book = "<value><struct>{}</struct></value>"
@@ -292,17 +388,9 @@ class NoServerTests(CommandLineTestCase):
         self.check_no_server("http://no-such-host.invalid:80", "the host's name can't be looked up")
 
     def test_a_host_that_does_not_answer(self) -> None:
-        with socket.socket() as full:  # a queue of one, which is taken
-            full.bind(("127.0.0.1", 0))
-            full.listen(0)
-            address = full.getsockname()
-            waiting = [socket.socket() for _ in range(3)]
-            for one in waiting:
-                self.addCleanup(one.close)
-                one.setblocking(False)
-                one.connect_ex(address)
-            self.environ["ODOO_TIMEOUT"] = str(TIMEOUT)
-            self.check_no_server(f"http://127.0.0.1:{address[1]}", "timed out")
+        self.environ["ODOO_TIMEOUT"] = str(TIMEOUT)
+        with full_port() as port:
+            self.check_no_server(f"http://127.0.0.1:{port}", "timed out")
 
     def test_a_server_that_does_not_read(self) -> None:
         """A request that never got out whole can't have been carried out."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +13,7 @@ import sys
 import time
 import unittest
 
+from library_xmlrpc import LibraryAPI
 from tests.proxy import Exchange
 from tests.support import StandInTestCase
 
@@ -21,13 +22,13 @@ PROGRAM = os.path.join(FOLDER, "library.py")
 
 
 class ProcessTestCase(StandInTestCase):
-    def start(self, *argv: str, **streams: object) -> subprocess.Popen[str]:
+    def start(self, *argv: str, program: str = PROGRAM, **streams: object) -> subprocess.Popen[str]:
         """Start the program as one process, of which signals and output are the program's own."""
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
         # A shell's background job is started with Ctrl-C ignored, and so would its children be.
         options["preexec_fn"] = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
-            (sys.executable, PROGRAM, *argv), env=self.environ, text=True, **options
+            (sys.executable, program, *argv), env=self.environ, text=True, **options
         )
 
     def check_shell(self, script: str, status: int, out: str, err: str) -> None:
@@ -144,6 +145,38 @@ class SignalTests(ProcessTestCase):
         self.assertEqual((status, out), (-signal.SIGINT, ""))
         self.assertRegex(err, interrupted + "check with list whether lines 1 to 1000 were added")
 
+    def test_what_was_deleted_and_nobody_read(self) -> None:
+        """Ctrl-C where the output has filled a pipe: all that was deleted is named."""
+        api = LibraryAPI("127.0.0.1", self.standin.port, "odoo-dev", "admin", "admin")
+        ids = api.create_many(["Emma"] * 4000)
+        with self.start("del", *map(str, ids)) as process:
+            assert process.stdout and process.stderr
+            try:
+                while api.search_read("emma", 1):
+                    time.sleep(0.05)
+                time.sleep(0.3)  # to print as much as the pipe takes
+                process.send_signal(signal.SIGINT)
+                err = process.stderr.read()
+                self.assertEqual(process.wait(timeout=20), -signal.SIGINT)
+            finally:
+                process.kill()
+        deleted = f"library.py: deleted: {' '.join(map(str, ids))}\n"
+        self.assertEqual(err, "library.py: interrupted\n" + deleted)
+
+    def test_ctrl_c_during_the_imports(self) -> None:
+        module = b"import os, time; os.kill(os.getpid(), 2); time.sleep(9)"
+        self.write_file(module, "library_xmlrpc.py")
+        program = shutil.copy(PROGRAM, self.home)
+        process = self.start("list", program=program)
+        self.assertEqual(process.communicate(timeout=20), ("", ""))
+        self.assertEqual(process.returncode, -signal.SIGINT)
+
+    def test_ctrl_c_that_is_ignored_is_ignored(self) -> None:
+        """As in a background job of a script."""
+        script = "trap '' INT; $library list & p=$!; sleep 0.2; kill -INT $p; wait $p"
+        with self.proxy.answering("search_read", lambda exchange: time.sleep(0.4)):
+            self.check_shell(script, 3, "", ".*connection closed\n")
+
     def test_ctrl_c_does_not_wait_for_pages_on_their_way(self) -> None:
         path = self.fill(7000)
         self.check_shell(f"$library add -q --file {path} | tail -1", 0, "[0-9]+\n", "")
@@ -208,10 +241,17 @@ class ModuleTests(ProcessTestCase):
             capture_output=True,
             text=True,
         )
+        error = r"library_xmlrpc\.py: error: cannot connect .*\n"
         self.assertEqual((done.returncode, done.stdout), (1, ""))
-        self.assertTrue(
-            re.fullmatch(r"library_xmlrpc\.py: error: cannot connect .*\n", done.stderr)
+        self.assertRegex(done.stderr, rf"\A{error}\Z")
+        session = subprocess.run(
+            (sys.executable, "-i", os.path.join(FOLDER, "library_xmlrpc.py")),
+            input="print(api)\n",
+            capture_output=True,
+            text=True,
         )
+        self.assertRegex(session.stdout, "^<LibraryAPI http://localhost:8069 ")
+        self.assertRegex(session.stderr, rf"\A{error}(>>> )*\n?\Z")
 
 
 if __name__ == "__main__":

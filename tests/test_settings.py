@@ -10,6 +10,7 @@ import sys
 import time
 import unittest
 from typing import Any
+from unittest import mock
 
 import library
 from library_xmlrpc import LibraryAPI
@@ -115,6 +116,59 @@ class SettingsTests(CommandLineTestCase):
         self.environ.update(ODOO_DB="d", ODOO_PASSWORD="secret")
         self.check_settings(db="d", user="profile", pwd="secret", timeout=5.0)
 
+    def test_a_profile_that_is_named_outranks_the_environment(self) -> None:
+        """What stands on the command line wins."""
+        self.write_profiles(
+            "[DEFAULT]\ndb = d\n[staging]\nurl = http://s:1\nuser = u\npassword = p\n"
+            "[bare]\nuser = v\n"
+        )
+        self.environ.update(ODOO_URL="http://a:1", ODOO_DB="x", ODOO_USER="x", ODOO_PASSWORD="x")
+        staging = {"host": "s", "port": 1, "db": "d", "user": "u", "pwd": "p"}
+        self.check_settings("--profile", "staging", **staging)
+        self.check_settings("--profile", "staging", "--user", "w", **{**staging, "user": "w"})
+        bare = {"host": "a", "port": 1, "db": "d", "user": "v", "pwd": "x"}
+        self.check_settings("--profile", "bare", **bare)
+        self.environ["ODOO_PROFILE"] = "staging"
+        self.check_settings(host="a", port=1, db="x", user="x", pwd="x")
+
+    def test_a_password_of_the_environment_is_for_its_server_alone(self) -> None:
+        self.environ.update(ODOO_URL="http://a:1", ODOO_PASSWORD="hunter2")
+        alone = "ODOO_PASSWORD is for http://a:1 alone"
+        self.check_config_error("--url", "http://b:1", err=f"--url: {alone}")
+        self.write_profiles("[b]\nurl = http://b:1\n[c]\nurl = http://c:1\npassword = c")
+        self.check_config_error(
+            "--profile", "b", err=f"no password for admin .*\nlibrary.py: {alone}"
+        )
+        self.check_settings("--profile", "c", host="c", port=1, pwd="c")
+        del self.environ["ODOO_URL"]
+        self.check_settings("--profile", "b", host="b", port=1, pwd="hunter2")
+
+    def test_a_section_with_a_server_of_its_own_inherits_no_password(self) -> None:
+        self.write_profiles(
+            "[DEFAULT]\nurl = https://work\npassword = hunter2\n"
+            "[demo]\nurl = http://demo\n[test]\nhost = test\n[same]\ndb = d\n"
+        )
+        for name in ("demo", "test"):
+            self.check_config_error("--profile", name, err="no password for admin on http://")
+            self.environ["ODOO_PROFILE"] = name
+            self.check_config_error(err="no password for admin on http://")
+            del self.environ["ODOO_PROFILE"]
+        same = {"scheme": "https", "host": "work", "port": 443, "db": "d", "pwd": "hunter2"}
+        self.check_settings("--profile", "same", **same)
+
+    def test_unknown_keys(self) -> None:
+        path = self.write_profiles(
+            "[DEFAULT]\npasword = hunter2\n[a]\nprotocol = web\noptions = -c x\n[b]\nlogin = u"
+        )
+        warning = "library.py: warning: unknown key {} in [{}] of {}\n".format
+        self.check("list", "--profile", "a", err=warning("pasword", "DEFAULT", path))
+        both = warning("pasword", "DEFAULT", path) + warning("login", "b", path)
+        self.check("list", "--profile", "b", err=both)
+
+    def test_a_byte_order_mark(self) -> None:
+        self.write_profiles("\ufeff[DEFAULT]\ntimeout = 5")
+        self.check_settings(timeout=5.0)
+
     def test_an_api_key_outranks_a_password(self) -> None:
         self.environ.update(ODOO_API_KEY="key", ODOO_PASSWORD="secret")
         self.check_settings(pwd="key")
@@ -204,6 +258,11 @@ class SettingsTests(CommandLineTestCase):
                     f"library.py: chmod 600 {path}\n",
                 )
 
+    def test_windows_knows_no_such_others(self) -> None:
+        self.write_profiles("[DEFAULT]\npassword = p", mode=0o644)
+        with mock.patch("os.name", "nt"):
+            self.check_settings(pwd="p")
+
     def test_a_file_without_a_secret_that_others_can_read(self) -> None:
         self.write_profiles("[DEFAULT]\ntimeout = 5", mode=0o644)
         self.check_settings(timeout=5.0)
@@ -244,16 +303,17 @@ class SettingsTests(CommandLineTestCase):
 
     def test_a_prompt_on_a_terminal(self) -> None:
         program = (
-            "import sys; sys.path.insert(0, sys.argv[1]); import library; "
+            "import sys; sys.stdin.close(); sys.path.insert(0, sys.argv[1]); import library; "
             "from tests.test_settings import Recorder; "
             "status = library.main(['list', '--user', 'eva'], backend=Recorder); "
             "print(status, Recorder.settings['pwd'][::-1])"
         )
         folder = os.path.dirname(os.path.abspath(library.__file__))
         for typed, expected in (
-            (b"typed-secret\n", "0 terces-depyt"),
-            (b"\x04", "no password given"),
-            (b"\n", "no password given"),
+            (b"typed-secret\n", "\n0 terces-depyt"),
+            (b"\x04", "\nlibrary.py: error: no password given"),
+            (b"\n", "\nlibrary.py: error: no password given"),
+            (b"\x03", "\nlibrary.py: interrupted"),
         ):
             with self.subTest(typed):
                 screen = self.on_a_terminal(program, folder, typed)
@@ -283,7 +343,7 @@ class SettingsTests(CommandLineTestCase):
         finally:
             os.close(terminal)
             os.waitpid(pid, 0)
-        return screen.decode()
+        return screen.decode().replace("\r\n", "\n")
 
     def test_no_prompt_without_a_terminal(self) -> None:
         status, out, err = self.run_cli("list", "--user", "eva", stdin=io.StringIO("secret\n"))

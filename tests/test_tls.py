@@ -19,7 +19,7 @@ from typing import Callable
 from unittest import mock
 
 from library_xmlrpc import ConnectError, LibraryAPI
-from tests.proxy import Answer, Exchange, Proxy
+from tests.proxy import Answer, Exchange, Proxy, stop_listening
 from tests.replies import BOOK_1, TRUE, http, sends, trickles
 from tests.support import CHANGES, COMMANDS, CommandLineTestCase, StandInTestCase, enter
 
@@ -108,8 +108,7 @@ class TLSTestCase(StandInTestCase, CommandLineTestCase):
                 returned.put(result)
 
         threading.Thread(target=accept, daemon=True).start()
-        self.addCleanup(listener.close)
-        self.addCleanup(listener.shutdown, socket.SHUT_RDWR)  # which wakes accept()
+        self.addCleanup(stop_listening, listener)
         self.environ["ODOO_URL"] = f"https://127.0.0.1:{listener.getsockname()[1]}"
         return returned
 

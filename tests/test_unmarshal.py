@@ -59,11 +59,12 @@ class UnmarshalTests(unittest.TestCase):
 
     def test_other_values(self) -> None:
         """They are left to the parser."""
-        for value in (
+        values: tuple[Any, ...] = (
             *(True, 1, "1", {"id": 1, "name": "a"}, [[]], [True], ["1"], [-1], [1.0], [1, "1"]),
             *([{"id": 1}], [{"name": "a", "id": 1}], [{"id": 1, "name": False}]),
             *([{"id": 1, "name": "a", "isbn": ""}], [{"id": "1", "name": "a"}], [*BOOKS, 1]),
-        ):
+        )
+        for value in values:
             with self.subTest(value):
                 self.assertFalse(self.check(reply(value)))
                 self.assertEqual(_unmarshal(bytearray(reply(value))), value)
