@@ -323,12 +323,13 @@ def choose_password(
 ) -> tuple[str, str]:
     """The first password for this server and where it stands; without one, "" and why.
 
-    A password is for the server of where it stands. To name another one beside it is a mistake.
+    A password is for the server that is named where it stands: in a profile that names none, the
+    default one. To name another one elsewhere is a mistake.
     """
     elsewhere = ""
     for source in sources:
         if "password" in source:
-            home = source.get("url", url)
+            home = source.get("home") or source.get("url", url)
             if parse(parse_url, *home) == server:
                 return source["password"]
             elsewhere = f"{source['password'][1]} is for {home[0]} alone"
@@ -410,9 +411,7 @@ def read_profile(args: argparse.Namespace) -> Source:
     if "url" in own:
         common.pop("password", None)  # it is for another server
     profile = {**common, **own}
-    if "password" in profile:
-        profile.setdefault("url", (DEFAULTS["url"], "default"))
-    return profile
+    return {**profile, "home": profile.get("url", (DEFAULTS["url"], "default"))}
 
 
 def read_section(sections: dict[str, dict[str, str]], section: str, path: str) -> Source:

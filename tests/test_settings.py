@@ -285,6 +285,11 @@ class SettingsTests(CommandLineTestCase):
         self.write_profiles("[DEFAULT]\npassword = hunter2")
         self.check_settings(pwd="hunter2")
         self.check_config_error("--url", "http://b:1", err="--url: .*http://localhost:8069 alone")
+        self.write_profiles("[p]\npassword = hunter2")
+        self.check_settings("--profile", "p", pwd="hunter2")
+        self.environ["ODOO_URL"] = "http://b:1"
+        err = "ODOO_URL: .*http://localhost:8069 alone"
+        self.check_config_error("--profile", "p", err=err)
 
     # Passwords
 
