@@ -6,6 +6,8 @@ import copy
 import pickle
 import socket
 import sys
+import threading
+import time
 import typing
 import unittest
 from typing import Any
@@ -18,6 +20,7 @@ from library_xmlrpc import (
     ServerError,
     UnknownOutcomeError,
 )
+from tests.proxy import Exchange
 from tests.support import StandInTestCase, full_port, unused_port
 
 TITLES: tuple[Any, ...] = ("", " ", "a\nb", "\x1b", "\x7f", "\u2028", "\ud800", "\ufffe")
@@ -83,7 +86,7 @@ class ArgumentTests(unittest.TestCase):
             *(("host", host) for host in ("http://localhost", "localhost/odoo", "bücher")),
             *(("port", port) for port in (0, 65536, True, "8069", None)),
             *(("scheme", scheme) for scheme in ("ftp", None)),
-            *(("timeout", time) for time in (0, -1, float("nan"), float("inf"), "1", None)),
+            *(("timeout", seconds) for seconds in (0, -1, float("nan"), float("inf"), "1", None)),
         ):
             with self.subTest(name, value=value), self.assertRaises(ValueError) as caught:
                 LibraryAPI(**{**self.settings, name: value})
@@ -145,6 +148,44 @@ class AddressTests(StandInTestCase):
     def test_each_address_has_its_share_of_the_time(self) -> None:
         with full_port("127.0.0.2", self.standin.port), full_port("127.0.0.3", self.standin.port):
             self.check_addresses("127.0.0.2", "127.0.0.3", "127.0.0.1", seconds=0.6)
+
+
+class PagesTests(StandInTestCase):
+    """A listing of 600 books in pages of 100, of which two are fetched ahead."""
+
+    def test_two_pages_are_on_their_way_at_once_and_never_more(self) -> None:
+        api = LibraryAPI("127.0.0.1", self.proxy.address[1], "odoo-dev", "admin", "admin")
+        ids = api.create_many([f"{number:03}" for number in range(600)])
+        self.addCleanup(api.unlink_many, ids)
+        both = threading.Barrier(2, timeout=5)
+
+        def wait_for_another(exchange: Exchange) -> None:
+            if self.proxy.calls.count("read") <= 2:
+                both.wait()
+            exchange.send(exchange.forward())
+
+        with (
+            mock.patch.multiple("library_xmlrpc", FIRST_PAGE=100, NEXT_PAGES=100),
+            self.proxy.answering("read", wait_for_another),
+        ):
+            listed = []
+            for book in api.iter_books():
+                listed.append(book["id"])
+                if len(listed) == 101:
+                    time.sleep(0.2)  # in which all that may be fetched is
+                    self.assertEqual(self.proxy.calls.count("read"), 3)
+            self.assertEqual(listed, ids)
+            self.assertEqual(self.proxy.calls, ["search_read", "search", *["read"] * 5])
+
+    def test_an_error_of_a_page_reaches_the_reader(self) -> None:
+        api = LibraryAPI("127.0.0.1", self.proxy.address[1], "odoo-dev", "admin", "admin")
+        self.addCleanup(api.unlink_many, api.create_many(["Emma"] * 300))
+        with (
+            mock.patch.multiple("library_xmlrpc", FIRST_PAGE=100, NEXT_PAGES=100),
+            self.proxy.answering("read", lambda exchange: None),
+            self.assertRaisesRegex(ConnectError, "connection closed"),
+        ):
+            api.search_read()
 
 
 if __name__ == "__main__":
