@@ -105,10 +105,6 @@ class UnknownOutcomeError(LibraryError):
 class _BadReply(Exception):
     """What came is not an answer to the call."""
 
-    def __init__(self, reason: str, hint: str = "") -> None:
-        super().__init__(reason)
-        self.hint = hint
-
 
 # --- The API -------------------------------------------------------------------------------------
 
@@ -374,8 +370,8 @@ class LibraryAPI:
             params = (self.db, self.uid, self._pwd, *params)
 
         def read(response: Response) -> T:
-            if 300 <= response.status < 500:
-                raise self._not_served(response)
+            if response.status != 200:
+                raise self._http_error(response, unanswered)
             try:
                 return parse(_unmarshal(_body(response)))
             except xmlrpc.client.Fault as fault:
@@ -444,17 +440,18 @@ class LibraryAPI:
         )
         if isinstance(error, ssl.SSLError):
             hint = _TLS_HINTS.get(getattr(error, "verify_code", error.reason), hint)
-        if isinstance(error, _BadReply):
-            hint = error.hint
         return kind(f"{what} {self.url}: {reason.format(error)}", hint)
 
-    def _not_served(self, response: Response) -> ConnectError:
-        """What a redirection or a client error of HTTP says: the request was not carried out."""
-        status, hint = _status(response), _HTTP_HINTS.get(response.status, "")
-        if response.status == 400 and self.scheme == "http":  # nginx's on a port for TLS
+    def _http_error(self, response: Response, unanswered: Failure) -> LibraryError:
+        """The error that a status but 200 is. After 3xx and 4xx the request was not carried out."""
+        code, location = response.status, response.getheader("Location")
+        status = f"HTTP {code} {http.client.responses.get(code, '')}".strip()
+        hint = _HTTP_HINTS.get(code, "")
+        if not 300 <= code < 500:
+            return unanswered(f"no valid answer from {self.url}: {status}", hint)
+        if code == 400 and self.scheme == "http":  # nginx's on a port for TLS
             hint = _USE_HTTPS
-        location = response.getheader("Location")
-        if response.status >= 400 or not location:
+        if code >= 400 or not location:
             return ConnectError(f"{self.url} answers {status}", hint)
         location = re.sub("//[^/]*@", "//", self._masked(location))
         if not location.startswith(("/", self.url, re.sub(":(80|443)$", "", self.url))):
@@ -535,8 +532,6 @@ def _seconds_until(deadline: float) -> float:
 
 def _body(response: Response) -> bytearray:
     """The body of a response, wholly there and unpacked; raises whatever it trips over."""
-    if response.status != 200:
-        raise _BadReply(_status(response), _HTTP_HINTS.get(response.status, ""))
     packed = (response.getheader("Content-Encoding") or "").lower() in ("gzip", "x-gzip")
     stream: Any = gzip.GzipFile(fileobj=response, mode="rb") if packed else response
     body = bytearray()
@@ -547,11 +542,6 @@ def _body(response: Response) -> bytearray:
     if response.length:
         raise http.client.IncompleteRead(b"", response.length)
     return body
-
-
-def _status(response: Response) -> str:
-    """The status of a response, and what it is called; the server's own words are not to trust."""
-    return f"HTTP {response.status} {http.client.responses.get(response.status, '')}".strip()
 
 
 def _unmarshal(reply: bytearray) -> Any:

@@ -87,10 +87,7 @@ class LibraryAPI(library_xmlrpc.LibraryAPI):
         except HTTPError as error:
             response: Any = error.fp
             with error:
-                if 300 <= response.status < 500:
-                    raise self._not_served(response) from error
-            status = f"HTTP {response.status} {http.client.responses.get(response.status, '')}"
-            raise self._failure(unanswered, "no valid answer from", _BadReply(status)) from error
+                raise self._http_error(response, unanswered) from error
         except URLError as error:  # urllib's for a request that was not sent as a whole
             reason = error.reason if isinstance(error.reason, OSError) else error
             raise self._failure(ConnectError, "cannot connect to", reason) from error
