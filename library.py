@@ -639,10 +639,10 @@ def main(argv: Sequence[str] | None = None, backend: Callable[..., LibraryAPI] =
         return fail(args, LibraryError(reason))
 
 
-def command() -> int:
+def command(backend: Callable[..., LibraryAPI] = LibraryAPI) -> int:
     """Run main as a program, which dies of a signal that stops it: a shell's loop stops, too."""
     handle_signals(interrupt)
-    status = main()
+    status = main(backend=backend)
     handle_signals(signal.SIG_DFL)
     if status > 128 and os.name == "posix":
         os.kill(os.getpid(), status - 128)

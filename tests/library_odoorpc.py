@@ -109,4 +109,4 @@ def _fault(error: odoorpc.error.RPCError) -> xmlrpc.client.Fault:
 
 
 if __name__ == "__main__":
-    raise SystemExit(library.main(backend=LibraryAPI))
+    raise SystemExit(library.command(LibraryAPI))
