@@ -25,7 +25,7 @@ import ssl
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 TYPE_CHECKING = False  # importing it from typing would cost each command 5 ms
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Params = tuple[Any, ...]
     Parse = Callable[[Any], T]  # of a reply's value: it raises where that is of another type
     Failure = type["LibraryError"]
-    Headers = dict[str, str]
+    Headers = Mapping[str, str | bytes]
     Response = http.client.HTTPResponse
     Read = Callable[[Response], T]
 
@@ -386,7 +386,7 @@ class LibraryAPI:
     def _post(
         self, path: str, request: bytes, headers: Headers, read: Read[T], unanswered: Failure
     ) -> T:
-        """Send a request, once, and give what `read` makes of the response.
+        """Send a request, once, and give what `read` makes of the response. (Without one: a GET.)
 
         What goes wrong before all of it is sent is a ConnectError: no server can act on a part.
         What goes wrong later is `unanswered`, unless `read` knows better and raises a LibraryError:
@@ -400,7 +400,8 @@ class LibraryAPI:
                 connection = http.client.HTTPConnection(self.host, self.port)
                 connection.sock = _DeadlineSocket(sock, deadline)
                 what = "cannot send to"
-                connection.request("POST", path, request, {**_HEADERS, **headers})
+                verb = "POST" if request else "GET"
+                connection.request(verb, path, request, {**_HEADERS, **headers})
                 kind, what = unanswered, "no valid answer from"
                 return read(connection.getresponse())
         except LibraryError:
@@ -458,17 +459,22 @@ class LibraryAPI:
             hint = "no redirection is followed: use the URL of that server"
         return ConnectError(f"{self.url} redirects to {location} ({status})", hint)
 
-    def _refusal(self, fault: xmlrpc.client.Fault, unanswered: Failure) -> LibraryError:
-        """The error that a fault is. Odoo's codes: 1 traceback, 2 message, 3 login, 4 rights."""
+    def _refusal(
+        self, fault: xmlrpc.client.Fault, unanswered: Failure, message: str = ""
+    ) -> LibraryError:
+        """The error that a fault is, with a message unless its text is one.
+
+        Odoo's codes: 1 traceback, 2 message, 3 login, 4 rights.
+        """
         text = fault.faultString = self._masked(str(fault.faultString))
-        message = _one_line(text)
+        message = _one_line(self._masked(message) or text)
         if unanswered is UnknownOutcomeError and _AFTER_COMMIT.search(text):
             return unanswered(f"{self.url} fails to say what became of the change: {message}")
         if fault.faultCode == 3:
             wait = "wait a minute before you try again" if "Too many" in message else ""
             return LoginError(message, wait)
         hint = ""
-        if f"{MODEL} doesn't exist" in text:
+        if re.search(f"{MODEL}'? (doesn't|does not) exist", text):
             hint = "install the library_app module, which has the books, on the server"
         return ServerError(message, hint, fault.faultCode, text)
 
