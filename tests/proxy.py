@@ -50,7 +50,10 @@ class Exchange:
     @property
     def method(self) -> str:
         """What was called: "authenticate", or for execute_kw the model's method."""
-        body = self.request.partition(b"\r\n\r\n")[2]
+        head, _, body = self.request.partition(b"\r\n\r\n")
+        path = head.split()[1].decode()
+        if path.startswith(("/json/2/", "/web/")):
+            return path.rpartition("/")[2]
         if body.startswith(b"{"):  # JSON-RPC
             call = json.loads(body)["params"]
             params, name = call["args"], call["method"]
