@@ -25,6 +25,7 @@ import ssl
 import sys
 import time
 import xmlrpc.client
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 
 TYPE_CHECKING = False  # importing it from typing would cost each command 5 ms
@@ -622,7 +623,7 @@ _REASONS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str]] =
     ((ssl.SSLEOFError, ssl.SSLZeroReturnError), "connection closed", _USE_HTTP),
     (ssl.SSLError, "TLS failed ({0.reason})", ""),
     ((ConnectionError, http.client.IncompleteRead, EOFError), "connection closed", ""),
-    (gzip.BadGzipFile, "not gzip", ""),
+    ((gzip.BadGzipFile, zlib.error), "not gzip", ""),
     (OSError, "{0.strerror}", ""),
     (_BadReply, "{0}", ""),
     (http.client.HTTPException, "not HTTP", ""),
