@@ -125,28 +125,27 @@ def add_books(args: argparse.Namespace, api: LibraryAPI) -> int:
 
 def add_lines(args: argparse.Namespace, api: LibraryAPI) -> int:
     """Add the titles of a file in batches. What is printed is stored."""
-    total, started = len(args.lines), time.monotonic()
-    if not total:
-        remark(args, "there is no title in the file")
-    longest = max((len(title) for _, title in args.lines), default=1)
+    name, lines = args.lines
+    started, longest = time.monotonic(), max((len(title) for _, title in lines), default=1)
     size = max(1, min(BATCH, BATCH_CHARACTERS // longest))
-    for done in range(0, total, size):
+    if not lines:
+        remark(args, f"there is no title in {name}")
+    for done in range(0, len(lines), size):
         rate = f", {done / (time.monotonic() - started):.0f} a second" if done else ""
-        show_progress(args, f"{done} of {total} added{rate}")
-        numbers, titles = zip(*args.lines[done : done + size])
+        numbers, titles = zip(*lines[done : done + size])
         unknown = (
-            f"check with list whether lines {numbers[0]} to {numbers[-1]} were added, all or none; "
-            f"start again at line {numbers[0]} or {numbers[-1] + 1}"
+            f"check with list whether lines {numbers[0]} to {numbers[-1]} of {name} were added, "
+            f"all or none; start again at line {numbers[0]} or {numbers[-1] + 1}"
         )
-        ids = change(args, unknown, start_again(numbers[0]), api.create_many, titles)
-        show_progress(args, "")
-        more = start_again(numbers[-1] + 1) if done + size < total else ""
-        print_added(args, ids, titles, more)
+        refused = f"start again at line {numbers[0]} of {name}: nothing from there on was added"
+        more = f"start again at line {numbers[-1] + 1} of {name}: nothing from there on was added"
+        try:
+            show_progress(args, f"{done} of {len(lines)} added{rate}")
+            ids = change(args, unknown, refused, api.create_many, titles)
+        finally:
+            show_progress(args, "")
+        print_added(args, ids, titles, more if done + size < len(lines) else "")
     return 0
-
-
-def start_again(line: int) -> str:
-    return f"start again at line {line}: nothing from there on was added"
 
 
 def set_title(args: argparse.Namespace, api: LibraryAPI) -> int:
@@ -175,7 +174,7 @@ def change(
     args: argparse.Namespace, unknown: str, refused: str, method: Callable[..., T], *arguments: Any
 ) -> T:
     """Call a method that changes something; `unknown` and `refused` are the advice in that case."""
-    args.advice = unknown
+    args.advice = f"wait a little, then {unknown}"  # the server may still be at work
     try:
         return method(*arguments)
     except LibraryError as error:
@@ -217,7 +216,7 @@ def print_done(args: argparse.Namespace, lines: list[str], done: str, more: str 
 
     A reader who has seen enough is no error, unless there is `more` to do.
     """
-    args.advice = join(done, more)
+    args.advice = join(more, done)
     try:
         if args.command == "add" or not args.quiet:
             sys.stdout.write("".join(f"{line}\n" for line in lines))
@@ -249,7 +248,7 @@ def remark(args: argparse.Namespace, text: str) -> None:
 def show_progress(args: argparse.Namespace, text: str) -> None:
     """Show `text` on a terminal until the next call, in place of what was shown before."""
     if sys.stderr.isatty() and not args.quiet:
-        sys.stderr.write(f"\r{text:<60}\r")
+        sys.stderr.write(f"\r\x1b[K{text}\r")
         sys.stderr.flush()
 
 
@@ -334,7 +333,7 @@ def choose_password(
                 return source["password"]
             elsewhere = f"{source['password'][1]} is for {home[0]} alone"
     if elsewhere and url[1] in ("--url", "ODOO_URL"):
-        raise ConfigError(f"{url[1]}: {elsewhere}")
+        raise ConfigError(f"{url[1]}: {elsewhere}", f"give a password for {url[0]} as well")
     return "", elsewhere
 
 
@@ -362,12 +361,12 @@ def parse_url(text: str, origin: str) -> tuple[str, str, int]:
 
 def parse_seconds(text: str, origin: str) -> float:
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or not 0 < float(text) <= 1e6:
-        raise ValueError(f"{origin} must be a number of seconds above 0")
+        raise ValueError(f"{origin} must be seconds from above 0 to 1000000, not {text!r}")
     return float(text)
 
 
-def parse_number(text: str, origin: str) -> int:
-    return check_number(int(text) if re.fullmatch("[0-9]{1,20}", text) else 0, origin)
+def parse_number(text: Any, origin: str) -> int:
+    return check_number(int(text) if re.fullmatch("[0-9]{1,20}", text) else text, origin)
 
 
 def ask_password(user: str, where: str, why: str) -> str:
@@ -406,7 +405,7 @@ def read_profile(args: argparse.Namespace) -> Source:
     sections = read_ini(path)
     if name and name not in sections:
         origin = "--profile" if args.profile else "ODOO_PROFILE"
-        raise ConfigError(f"{origin}: no profile {name!r} in {path}")
+        raise ConfigError(f"{origin}: no profile {name!r} in {path}, but {', '.join(sections)}")
     common, own = (read_section(sections, section, path) for section in ("DEFAULT", name))
     if "url" in own:
         common.pop("password", None)  # it is for another server
@@ -422,11 +421,11 @@ def read_section(sections: dict[str, dict[str, str]], section: str, path: str) -
     for setting, aliases in PROFILE_KEYS.items():
         key = next((alias for alias in aliases if keys.get(alias)), "")
         if key:
-            source[setting] = keys[key], f"{key} in [{section}] of {path}"
+            source[setting] = keys[key], f"the key {key} in [{section}] of {path}"
     if "url" not in source and not URL_PARTS.keys().isdisjoint(keys):
         parts = {**URL_PARTS, **sections.get("DEFAULT", {}), **keys}
         url = format_url(parts["scheme"], parts["host"], parts["port"])
-        source["url"] = url, f"host in [{section}] of {path}"
+        source["url"] = url, f"the key host in [{section}] of {path}"
     return source
 
 
@@ -444,8 +443,12 @@ def read_ini(path: str) -> dict[str, dict[str, str]]:
         raise ConfigError(f"cannot read {path}: {reason}") from None
     except configparser.Error as error:
         line = getattr(error, "lineno", 0) or getattr(error, "errors", [(0,)])[0][0]
-        twice = "Duplicate" in type(error).__name__
-        what = "the same key or section twice" if twice else "no KEY = VALUE in a [SECTION]"
+        if "Duplicate" in type(error).__name__:
+            what = "the same key or section twice"
+        elif isinstance(error, configparser.MissingSectionHeaderError):
+            what = "no [SECTION] stands above it"
+        else:
+            what = "not KEY = VALUE"
         raise ConfigError(f"{path}, line {line}: {what}") from None
     sections = {section: dict(ini[section]) for section in ini.sections()}
     if others_can and any({"password", "api_key"} & keys.keys() for keys in sections.values()):
@@ -459,17 +462,18 @@ def read_ini(path: str) -> dict[str, dict[str, str]]:
 # --- The command line ----------------------------------------------------------------------------
 
 
-def read_titles(path: str) -> list[tuple[int, str]]:
-    """The titles of a file with their lines' numbers; "-" is standard input."""
+def read_titles(path: str) -> tuple[str, list[tuple[int, str]]]:
+    """The name of a file and its titles with their lines' numbers; "-" is standard input."""
+    name = "standard input" if path == "-" else path
     try:
         with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
             octets = file.read()
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+        raise ConfigError(f"cannot read {name}: {error.strerror}") from None
     titles = []
     # Not by splitlines(), which takes more than line ends for ends of lines.
     for number, line in enumerate(octets.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
-        origin = f"{path}, line {number}"
+        origin = f"{name}, line {number}"
         try:
             title = line.removesuffix(b"\r").decode()
         except UnicodeDecodeError:
@@ -477,7 +481,7 @@ def read_titles(path: str) -> list[tuple[int, str]]:
             raise ConfigError(f"{origin}: not UTF-8", hint) from None
         if title.strip():
             titles.append((number, parse(check_title, title, origin)))
-    return titles
+    return name, titles
 
 
 def argument(check: Callable[[str, str], T], origin: str) -> Callable[[str], T]:
@@ -588,7 +592,8 @@ def parse_arguments(argv: Sequence[str], args: argparse.Namespace) -> None:
             title = " ".join(args.titles)
             raise ConfigError(f'more than one title; quote one that has spaces: "{title}"')
     except ConfigError as error:
-        if dashed and "--" not in argv:
+        unclear = re.search("required|unrecognized", str(error)) and args.command != "del"
+        if unclear and dashed and "--" not in argv:
             error.hint = join(error.hint, f"{DASH.strip()}: -- {dashed[0]}")
         raise
     if args.quiet and args.json:

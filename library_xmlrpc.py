@@ -302,7 +302,7 @@ class LibraryAPI:
         if not uid:
             raise LoginError(
                 f"wrong user or password for {self.user!r} on {self.url}, database {self.db!r}",
-                "after several attempts Odoo locks a user out: wait a minute; "
+                "after several failures Odoo lets nobody in from here: wait a minute; "
                 "with two-factor authentication, use an API key as the password",
             )
         self._uid, self._uid_is_remembered = uid, False
@@ -457,7 +457,8 @@ class LibraryAPI:
             return ConnectError(f"{self.url} answers {status}", hint)
         location = re.sub("//[^/]*@", "//", self._masked(location))
         if not location.startswith(("/", self.url, re.sub(":(80|443)$", "", self.url))):
-            hint = "no redirection is followed: use the URL of that server"
+            server = "/".join(location.split("/")[:3])
+            hint = f"no redirection is followed: use the URL {server}"
         return ConnectError(f"{self.url} redirects to {location} ({status})", hint)
 
     def _refusal(
@@ -616,7 +617,7 @@ _USE_HTTP = "if the server speaks plain HTTP, use http://"
 
 # What exceptions mean: the first that fits. Text of the server's is in none of them.
 _REASONS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str]] = [
-    (socket.timeout, "timed out", ""),
+    (socket.timeout, "timed out", "is it up? a longer timeout may help"),
     (ConnectionRefusedError, "connection refused", "start the server, or give another URL"),
     (socket.gaierror, "the host's name can't be looked up", "check its spelling and the network"),
     (ssl.SSLCertVerificationError, "its certificate is not trusted: {0.verify_message}", ""),
@@ -645,7 +646,7 @@ _HTTP_HINTS = {
     403: "a web server in front of Odoo forbids it",
     404: _NO_ODOO,
     405: _NO_ODOO,
-    413: "client_max_body_size of the web server there is too small for this request",
+    413: "client_max_body_size of the web server there is too small for so much at once",
     429: "wait a while before you try again",
     **dict.fromkeys((502, 503, 504), _NO_ANSWER),
 }
@@ -706,7 +707,7 @@ def check_line(text: str, what: str = "a title") -> str:
 def check_number(number: int, what: str = "an ID") -> int:
     """`number`, if it can be a record's id or a count of records; else ValueError."""
     if type(number) is not int or not 1 <= number <= MAX_ID:
-        raise ValueError(f"{what} must be a number from 1 to {MAX_ID}")
+        raise ValueError(f"{what} must be a number from 1 to {MAX_ID}, not {number!r:.60}")
     return number
 
 

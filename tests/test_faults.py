@@ -275,7 +275,7 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
 
     def test_redirections(self) -> None:
         port = self.proxy.address[1]
-        elsewhere = "no redirection is followed: use the URL of that server"
+        elsewhere = "no redirection is followed: use the URL https://odoo.example"
         for location, shown, hint in (
             ("/web/login", "/web/login", ""),
             (f"http://127.0.0.1:{port}/web", f"http://127.0.0.1:{port}/web", ""),
@@ -294,7 +294,8 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
             )
             err = self.check_fault("create", sends(http(b"", status)), UNKNOWN)
             self.assertRegex(
-                err, f"HTTP {status}\nlibrary.py: check with list whether it was added"
+                err,
+                f"HTTP {status}\nlibrary.py: wait a little, then check with list whether it was",
             )
 
     def test_a_server_without_xmlrpc(self) -> None:

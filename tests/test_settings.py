@@ -269,7 +269,7 @@ class SettingsTests(CommandLineTestCase):
 
     def test_a_profiles_password_is_for_its_server_alone(self) -> None:
         path = self.write_profiles("[DEFAULT]\nurl = http://a:1\npassword = hunter2")
-        where = re.escape(f"password in [DEFAULT] of {path}")
+        where = re.escape(f"the key password in [DEFAULT] of {path}")
         self.check_config_error(
             "--url", "http://b:1", err=f"--url: {where} is for http://a:1 alone"
         )
@@ -392,7 +392,7 @@ class SettingsTests(CommandLineTestCase):
                 self.assertNotIn("hunter2", self.run_cli("list")[2])
                 del self.environ["ODOO_URL"]
         path = self.write_profiles("[DEFAULT]\nurl = localhost")
-        self.check_config_error(err=re.escape(f"url in [DEFAULT] of {path} "))
+        self.check_config_error(err=re.escape(f"the key url in [DEFAULT] of {path} "))
 
     def test_malformed_timeouts(self) -> None:
         for seconds in ("0", "-1", "x", "nan", "inf", "1e9", "1 2", "1_0", "１"):
@@ -402,7 +402,7 @@ class SettingsTests(CommandLineTestCase):
                 self.check_config_error(err="ODOO_TIMEOUT must")
                 del self.environ["ODOO_TIMEOUT"]
         path = self.write_profiles("[DEFAULT]\ntimeout = soon")
-        self.check_config_error(err=re.escape(f"timeout in [DEFAULT] of {path} "))
+        self.check_config_error(err=re.escape(f"the key timeout in [DEFAULT] of {path} "))
 
     def test_malformed_names(self) -> None:
         for name in ("db", "user"):
@@ -417,7 +417,7 @@ class SettingsTests(CommandLineTestCase):
             self.assertNotIn("hunter2", self.run_cli("list", "--debug")[2])
             del self.environ[variable]
         path = self.write_profiles("[DEFAULT]\npassword = hunter2\x01")
-        self.check_config_error(err=re.escape(f"password in [DEFAULT] of {path} "))
+        self.check_config_error(err=re.escape(f"the key password in [DEFAULT] of {path} "))
 
     def test_unknown_profiles(self) -> None:
         self.check_config_error("--profile", "b", err="cannot read .*library.ini: No such file")
@@ -432,12 +432,12 @@ class SettingsTests(CommandLineTestCase):
 
     def test_files_that_are_no_ini_files(self) -> None:
         """The line and what is wrong with it, and nothing of what is there."""
-        twice, no_key = "the same key or section twice", r"no KEY = VALUE in a \[SECTION\]"
+        twice, no_section = "the same key or section twice", r"no \[SECTION\] stands above it"
         for text, line, reason in (
-            ("password hunter2", 1, no_key),
-            ("password = hunter2", 1, no_key),
-            ("[DEFAULT]\npassword hunter2", 2, no_key),
-            ("[DEFAULT]\n hunter2\n", 2, no_key),
+            ("password hunter2", 1, no_section),
+            ("password = hunter2", 1, no_section),
+            ("[DEFAULT]\npassword hunter2", 2, "not KEY = VALUE"),
+            ("[DEFAULT]\n hunter2\n", 2, "not KEY = VALUE"),
             ("[DEFAULT]\npassword = hunter2\npassword = hunter2", 3, twice),
             ("[a]\n[a]\npassword = hunter2", 2, twice),
         ):

@@ -31,9 +31,9 @@ CERTIFICATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "certifi
 
 # What a second line on standard error says to do.
 LOOK = {
-    "create": "check with list whether it was added",
-    "write": "check with list whether the title was set",
-    "unlink": "check with list what was deleted",
+    "create": "wait a little, then check with list whether it was added",
+    "write": "wait a little, then check with list whether the title was set",
+    "unlink": "wait a little, then check with list what was deleted",
 }
 USE_HTTP = "if the server speaks plain HTTP, use http://"
 USE_HTTPS = "if the server speaks TLS, use https://"
@@ -115,6 +115,8 @@ class TLSTestCase(StandInTestCase, CommandLineTestCase):
     def check_error(self, argv: tuple[str, ...], status: int, reason: str, hint: str = "") -> None:
         """The command fails in time, for this reason, and says so and this hint, or none."""
         url = re.escape(self.environ["ODOO_URL"])
+        if status == 3 and reason.endswith("timed out"):
+            hint = "is it up? a longer timeout may help"
         lines = [rf"library\.py: error: {reason.format(url=url)}"]
         if hint:
             lines.append(rf"library\.py: {re.escape(hint)}")
