@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 __version__ = "1.0.0"
 
 BATCH = 1000  # titles in one transaction of `add --file`, and the characters in them all: their
-BATCH_CHARACTERS = 80_000  # request is below half a MiB, whatever they are (nginx takes one)
-BATCH_IDS = 10_000  # in one transaction of `del`: as large at most
+BATCH_CHARACTERS = 80_000  # request is below half a MiB whatever they are (nginx takes one MiB)
+BATCH_IDS = 10_000  # in one transaction of `del`, whose request is no larger
 
 TERMINAL = "CONIN$" if os.name == "nt" else "/dev/tty"
 
@@ -78,13 +78,13 @@ KNOWN_KEYS = {key for keys in PROFILE_KEYS.values() for key in keys}.union(
 # What is in the arguments before they are parsed.
 NOT_GIVEN = {
     **dict.fromkeys(("quiet", "json", "debug"), False),
-    **dict.fromkeys(("url", "db", "user", "timeout", "config", "profile", "command", "lines")),
+    **dict.fromkeys(("url", "db", "user", "timeout", "config", "profile", "command", "files")),
     "titles": (),
     "login": ("", ""),
     "advice": "",
 }
 
-DASH = '\na title that begins with a dash stands behind "--"'
+DASH = '\nput "--" before a title that begins with a dash'
 
 # What a line of text can't show as it is: control characters, line separators, and what changes
 # the direction in which the rest is shown.
@@ -116,7 +116,7 @@ def list_books(args: argparse.Namespace, api: LibraryAPI) -> int:
 
 
 def add_books(args: argparse.Namespace, api: LibraryAPI) -> int:
-    if args.lines is not None:
+    if args.files:
         return add_lines(args, api)
     id = change(args, "check with list whether it was added", "", api.create, args.title)
     print_added(args, [id], [args.title])
@@ -125,9 +125,9 @@ def add_books(args: argparse.Namespace, api: LibraryAPI) -> int:
 
 def add_lines(args: argparse.Namespace, api: LibraryAPI) -> int:
     """Add the titles of a file in batches. What is printed is stored."""
-    name, lines = args.lines
+    ((name, lines),) = args.files
     started, longest = time.monotonic(), max((len(title) for _, title in lines), default=1)
-    size = max(1, min(BATCH, BATCH_CHARACTERS // longest))
+    size = min(BATCH, BATCH_CHARACTERS // longest)
     if not lines:
         remark(args, f"there is no title in {name}")
     for done in range(0, len(lines), size):
@@ -296,8 +296,8 @@ def connect(args: argparse.Namespace, backend: Callable[..., LibraryAPI]) -> Lib
         if os.environ.get(variable)
     }
     sources = [options, environment, read_profile(args)]
-    if args.profile:
-        sources[1:] = reversed(sources[1:])
+    if args.profile is not None:
+        sources = [options, sources[2], environment]
     found = {name: (value, "default") for name, value in DEFAULTS.items()}
     for source in reversed(sources):
         found.update(source)
@@ -380,7 +380,7 @@ def ask_password(user: str, where: str, why: str) -> str:
         raise ConfigError(f"no password for {user} on {where}", hint) from None
     try:
         pwd = getpass(printable(f"Password of {user} on {where}: "))
-    except (EOFError, KeyboardInterrupt) as stop:
+    except (EOFError, UnicodeError, KeyboardInterrupt) as stop:
         sys.stderr.write("\n")
         if isinstance(stop, KeyboardInterrupt):
             raise
@@ -392,19 +392,20 @@ def ask_password(user: str, where: str, why: str) -> str:
 
 def xdg_folder(variable: str, default: str) -> str:
     folder = os.environ.get(variable, "")
-    return folder if os.path.isabs(folder) else os.path.expanduser(default)
+    folder = folder if os.path.isabs(folder) else os.path.expanduser(default)
+    return folder if os.path.isabs(folder) else os.devnull  # no home: nothing is read or kept
 
 
 def read_profile(args: argparse.Namespace) -> Source:
     """The settings of the profile asked for, and what it has from [DEFAULT]."""
     default = os.path.join(xdg_folder("XDG_CONFIG_HOME", "~/.config"), "library", "library.ini")
-    path = args.config or default
-    name = args.profile or os.environ.get("ODOO_PROFILE") or ""
-    if not os.path.exists(path) and not args.config and not name:
+    path = default if args.config is None else args.config
+    name = os.environ.get("ODOO_PROFILE", "") if args.profile is None else args.profile
+    if not os.path.exists(path) and args.config is None and args.profile is None and not name:
         return {}
     sections = read_ini(path)
-    if name and name not in sections:
-        origin = "--profile" if args.profile else "ODOO_PROFILE"
+    if (name or args.profile is not None) and name not in sections:
+        origin = "ODOO_PROFILE" if args.profile is None else "--profile"
         raise ConfigError(f"{origin}: no profile {name!r} in {path}, but {', '.join(sections)}")
     common, own = (read_section(sections, section, path) for section in ("DEFAULT", name))
     if "url" in own:
@@ -477,7 +478,7 @@ def read_titles(path: str) -> tuple[str, list[tuple[int, str]]]:
         try:
             title = line.removesuffix(b"\r").decode()
         except UnicodeDecodeError:
-            hint = "iconv -t UTF-8 makes UTF-8 of it; -f names what it is in, such as CP1252"
+            hint = "iconv -f CP1252 -t UTF-8 makes UTF-8 of it, if it is in Windows-1252"
             raise ConfigError(f"{origin}: not UTF-8", hint) from None
         if title.strip():
             titles.append((number, parse(check_title, title, origin)))
@@ -572,7 +573,9 @@ def add_arguments(verb: str, command: argparse.ArgumentParser) -> None:
         help = "the title of one book"
         either.add_argument("titles", metavar="TITLE", nargs="*", type=title, default=[], help=help)
         help = 'add the title on each line, in UTF-8; "-": standard input'
-        either.add_argument("--file", metavar="FILE", dest="lines", type=read_titles, help=help)
+        either.add_argument(
+            "--file", metavar="FILE", dest="files", action="append", type=read_titles, help=help
+        )
     elif verb == "set":
         command.add_argument("id", metavar="ID", type=id, help="the book's")
         command.add_argument("titles", metavar="TITLE", nargs="+", type=title, help="its new title")
@@ -588,6 +591,8 @@ def parse_arguments(argv: Sequence[str], args: argparse.Namespace) -> None:
         if unknown:
             hint = f"see {program()} {args.command} --help"
             raise ConfigError(f"unrecognized arguments: {' '.join(unknown)}", hint)
+        if len(args.files or ()) > 1:
+            raise ConfigError("more than one --file")
         if len(args.titles) > 1:
             title = " ".join(args.titles)
             raise ConfigError(f'more than one title; quote one that has spaces: "{title}"')

@@ -48,7 +48,7 @@ else:  # for those who ask for the type hints of a method at run time
 
 MODEL = "library.book"
 MAX_ID = 2**31 - 1  # XML-RPC's integers have 32 bits, as PostgreSQL's for Odoo's ids
-MAX_TEXT = 100_000  # characters: with each escaped, as XML of 500,000 bytes
+MAX_TEXT = 3000  # characters: as XML, a page of such titles is not larger than a reply may be
 FIRST_PAGE = 1000  # books in the request that a listing begins with
 NEXT_PAGES = 4000  # in the others: with fewer Odoo takes longer, with more we take more memory
 PAGES_AHEAD = 2  # on their way while the reader has another one
@@ -346,7 +346,7 @@ class LibraryAPI:
         try:
             value = self._call("object", "execute_kw", params, parse, unanswered)
         except (ServerError, LoginError) as error:
-            uid, locked_out = self._uid, "Too many login failures" in str(error)
+            uid, locked_out = self._uid, error.hint == _LOCKED_OUT
             if not self._uid_is_remembered or locked_out or self._log_in() == uid:
                 raise
             value = self._call("object", "execute_kw", params, parse, unanswered)
@@ -468,15 +468,15 @@ class LibraryAPI:
 
         Odoo's codes: 1 traceback, 2 message, 3 login, 4 rights.
         """
-        text = fault.faultString = self._masked(str(fault.faultString))
+        raw = str(fault.faultString)  # to decide by: a part of it may be the password
+        text = fault.faultString = self._masked(raw)
         message = _one_line(self._masked(message) or text)
-        if unanswered is UnknownOutcomeError and _AFTER_COMMIT.search(text):
-            return unanswered(f"{self.url} fails to say what became of the change: {message}")
+        if unanswered is UnknownOutcomeError and _AFTER_COMMIT.search(raw):
+            return unanswered(f"{self.url} does not say what became of the change: {message}")
         if fault.faultCode == 3:
-            wait = "wait a minute before you try again" if "Too many" in message else ""
-            return LoginError(message, wait)
+            return LoginError(message, _LOCKED_OUT if "Too many login failures" in raw else "")
         hint = ""
-        if re.search(f"{MODEL}'? (doesn't|does not) exist", text):
+        if re.search(f"{MODEL}'? (doesn't|does not) exist", raw):
             hint = "install the library_app module, which has the books, on the server"
         return ServerError(message, hint, fault.faultCode, text)
 
@@ -582,7 +582,7 @@ def _unescape(text: str) -> str:
 def _unmarshal_any(reply: bytearray) -> Any:
     """The value in a reply that is well-formed as a whole."""
     if not _ENVELOPE.match(reply):
-        raise _BadReply("not XML-RPC")
+        raise ValueError("no reply")
     (value,), _ = xmlrpc.client.loads(reply)
     return value
 
@@ -612,6 +612,8 @@ _BOOK = re.compile(
 
 # --- Messages: what goes wrong, in words for people ----------------------------------------------
 
+_LOCKED_OUT = "wait a minute before you try again"
+_NO_ODOO = "is that an Odoo server? from Odoo 22 on there is no XML-RPC"
 _USE_HTTPS = "if the server speaks TLS, use https://"
 _USE_HTTP = "if the server speaks plain HTTP, use http://"
 
@@ -628,7 +630,7 @@ _REASONS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str]] =
     (OSError, "{0.strerror}", ""),
     (_BadReply, "{0}", ""),
     (http.client.HTTPException, "not HTTP", ""),
-    (Exception, "not XML-RPC", ""),
+    (Exception, "not XML-RPC", _NO_ODOO),
 ]
 
 _TLS_HINTS: dict[object, str] = {  # by OpenSSL's reason, or its code for an untrusted certificate
@@ -639,7 +641,6 @@ _TLS_HINTS: dict[object, str] = {  # by OpenSSL's reason, or its code for an unt
     ),
 }
 
-_NO_ODOO = "is that an Odoo server? from Odoo 22 on there is no XML-RPC"
 _NO_ANSWER = "a web server answers, but Odoo behind it does not, or takes too long"
 _HTTP_HINTS = {
     401: "a web server in front of Odoo asks for a login of its own",
@@ -665,11 +666,12 @@ def _one_line(text: str) -> str:
     if text.startswith("Traceback"):  # whose frames are indented; more lines may follow them
         lines = text.rpartition('\n  File "')[2].split("\n")[1:]
         message = next((line for line in lines if line.strip() and line[0] != " "), "")
-    else:  # paragraphs, and in them lists with dashes
-        text = re.sub(r"(?<=[.:;,])\s*\n\s*- ", " ", text)
-        text = re.sub(r"\s*\n\s*- ", ", ", text)
-        paragraphs = [" ".join(paragraph.split("\n")) for paragraph in re.split(r"\n\s*\n", text)]
-        message = re.sub(r"(?<=[^.:;,!?\s])\n", ".\n", "\n".join(paragraphs)).replace("\n", " ")
+    else:  # sentences, and lists with dashes
+        message = ""
+        for line in filter(None, map(str.strip, text[:5000].split("\n"))):
+            end = "," if line.startswith("- ") else "."
+            end = "" if message[-1:] in ".:;,!?" else end
+            message += f"{end} {line.removeprefix('- ')}"
     message = " ".join(message.split()) or "no reason given"
     return message if len(message) <= 500 else message[:499] + "…"
 

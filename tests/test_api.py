@@ -69,8 +69,8 @@ class ArgumentTests(unittest.TestCase):
         self.assertRaisesRegex(ValueError, "several", self.api.create_many, "Emma")
 
     def test_the_length_of_a_title(self) -> None:
-        self.assertRaises(ConnectError, self.api.create, "&" * 100_000)
-        self.assertRaises(ValueError, self.api.create, "&" * 100_001)
+        self.assertRaises(ConnectError, self.api.create, "&" * 3000)
+        self.assertRaises(ValueError, self.api.create, "&" * 3001)
 
     def test_what_asks_nothing(self) -> None:
         self.assertEqual(self.api.create_many([]), [])

@@ -17,8 +17,7 @@ COMMANDS = ("list", "add", "set", "del")
 
 
 NOT_UTF8 = (
-    ": not UTF-8\nlibrary.py: iconv -t UTF-8 makes UTF-8 of it; "
-    "-f names what it is in, such as CP1252"
+    ": not UTF-8\nlibrary.py: iconv -f CP1252 -t UTF-8 makes UTF-8 of it, if it is in Windows-1252"
 )
 
 
@@ -123,11 +122,13 @@ class CommandTests(CommandLineTestCase):
         with Proxy(self.standin.url) as proxy:
             proxy.faults.update(dict.fromkeys(("create", "search", "read", "unlink"), measure))
             self.environ["ODOO_URL"] = proxy.url
-            for title, count in (("&" * 100_000, 2), ("&" * 500, 200)):
-                path = self.write_file(f"{title}\n".encode() * count)
-                self.assertEqual(self.run_cli("add", "-q", "--file", path)[1].count("\n"), count)
+            for few, many in ((80, 1000), (100, 900), (3000, 60)):  # of characters and titles
+                titles = ["a", *["&" * few] * many]
+                path = self.write_file("\n".join(titles).encode())
+                added = self.run_cli("add", "-q", "--file", path)[1].count("\n")
+                self.assertEqual(added, len(titles))
             ids = self.run_cli("list", "-q")[1].split()
-            self.assertEqual(len(ids), 6202)
+            self.assertEqual(len(ids), 6000 + 1001 + 901 + 61)
             none = map(str, range(MAX_ID - 9000, MAX_ID))
             self.check("del", "-q", *ids, *none, status=1, err=MISSING)
         self.assertLess(max(sizes), 2**19)
@@ -158,7 +159,7 @@ class CommandTests(CommandLineTestCase):
     def test_add_a_file_without_titles(self) -> None:
         path = self.write_file(b"\n\n")
         self.check("add", "--file", path)
-        err = "library.py: there is no title in the file\n"
+        err = f"library.py: there is no title in {path}\n"
         self.assertEqual(self.run_cli("add", "--file", path, terminal=True), (0, "", err))
         self.assertNotIn("create", self.standin.requests)
 
@@ -321,6 +322,27 @@ class CommandTests(CommandLineTestCase):
             self.assertIn("debug: ", err)
             self.assertNotRegex(err, "hunter2|eva|pass@")
 
+    def test_a_password_that_is_a_word_of_a_refusal(self) -> None:
+        """It is masked, and the refusal is understood all the same."""
+        for password, code, text, status, said in (
+            ("marshal", 1, "TypeError: cannot marshal None", 4, r"cannot \*\*\* None"),
+            ("library", 2, "Object library.book doesn't exist", 1, "install the library_app"),
+            ("login", 3, "Too many login failures", 3, "wait a minute"),
+            ("admin", 2, "ask an administrator", 1, "ask an administrator"),
+        ):
+            self.environ["ODOO_PASSWORD"] = password
+            with (
+                Proxy(self.standin.url) as proxy,
+                proxy.answering("create", sends(fault(code, text))),
+            ):
+                proxy.faults["authenticate"] = sends(value("<int>2</int>"))
+                self.environ["ODOO_URL"] = proxy.url
+                for _ in range(2):  # the second with a remembered uid
+                    proxy.calls.clear()
+                    self.check("add", "Emma", status=status, err=re.compile(said))
+            if password == "login":
+                self.assertEqual(proxy.calls, ["create"])
+
     def test_debug_shows_both_tracebacks(self) -> None:
         text = 'Traceback (most recent call last):\n  File "server.py"\nno\x1b way'
         reply = fault(2, text.replace("\x1b", "\x9b"))
@@ -379,9 +401,7 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
             self.check(
                 *(*argv, "-dash"),
                 status=2,
-                err=re.compile(
-                    '\n.*a title that begins with a dash stands behind "--": -- -dash\n$'
-                ),
+                err=re.compile('\n.*put "--" before a title that begins with a dash: -- -dash\n$'),
             )
 
     def test_the_help_that_has_the_answer(self) -> None:
@@ -392,6 +412,11 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
             (("lst",), "library.py --help"),
         ):
             self.check(*argv, status=2, err=re.compile(rf"\nlibrary\.py: see {help}\n\Z"))
+
+    def test_two_files(self) -> None:
+        """The first one would be forgotten."""
+        path = self.write_file(b"Emma")
+        self.check_usage("add", "--file", path, "--file", path, err="more than one --file")
 
     def test_titles_that_want_quotes(self) -> None:
         for argv in (("add",), ("set", "1"), ("list",)):
@@ -442,7 +467,9 @@ class HelpTests(CommandLineTestCase):
             self.assertLessEqual(out.count("\n"), 24)
             self.assertLessEqual(max(map(len, out.splitlines())), 80)
             self.assertIn(f"example: library.py {' '.join(argv)}", out)
-            self.assertEqual("stands behind" in out, argv in (("list",), ("add",), ("set",)))
+            self.assertEqual(
+                "before a title that begins" in out, argv in (("list",), ("add",), ("set",))
+            )
             for name in ("URL", "DB", "USER", "API_KEY", "PASSWORD", "TIMEOUT", "PROFILE"):
                 self.assertIn(f"ODOO_{name}", out)
 

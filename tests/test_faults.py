@@ -404,7 +404,7 @@ class NoServerTests(CommandLineTestCase):
                 "127.0.0.1", port, "db", "user", "pwd", timeout=TIMEOUT, uid_cache=uid_cache
             )
             with self.assertRaisesRegex(ConnectError, "cannot send to .*: timed out"):
-                api.create_many(["x" * 100_000] * 200)
+                api.create_many(["x" * 3000] * 7000)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where the settings come from: option, else environment, else profile, else default."""
+"""Where the settings come from, and to which server a password goes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import re
+import signal
 import sys
 import time
 import unittest
@@ -211,6 +212,17 @@ class SettingsTests(CommandLineTestCase):
         os.chdir(self.home)
         self.check_settings()
 
+    def test_without_a_home(self) -> None:
+        """No folder is known then, and the current one is not meant."""
+        self.environ.update(HOME="home", XDG_CONFIG_HOME="", XDG_CACHE_HOME="")
+        self.write_profiles(
+            "[DEFAULT]\ndb = x", path=f"{self.home}/home/.config/library/library.ini"
+        )
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.home)
+        self.check_settings()
+        self.assertTrue(os.path.isabs(Recorder.settings["uid_cache"]))
+
     def test_a_config_file(self) -> None:
         self.write_profiles("[DEFAULT]\npassword = no")
         path = self.write_profiles("[DEFAULT]\npassword = p", path=os.path.join(self.home, "x.ini"))
@@ -318,6 +330,7 @@ class SettingsTests(CommandLineTestCase):
             (b"typed-secret\n", "\n0 terces-depyt"),
             (b"\x04", "\nlibrary.py: error: no password given"),
             (b"\n", "\nlibrary.py: error: no password given"),
+            (b"\xe9\xff\n", "\nlibrary.py: error: no password given"),
             (b"\x03", "\nlibrary.py: interrupted"),
         ):
             with self.subTest(typed):
@@ -332,6 +345,7 @@ class SettingsTests(CommandLineTestCase):
         """What a Python program shows on a terminal of its own, where this is typed."""
         pid, terminal = pty.fork()
         if pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # whatever the tests themselves ignore
             environ = {**self.environ, "PYTHONPATH": folder}
             os.chdir(folder)
             os.execve(sys.executable, [sys.executable, "-c", program, folder], environ)
@@ -423,6 +437,8 @@ class SettingsTests(CommandLineTestCase):
         self.check_config_error("--profile", "b", err="cannot read .*library.ini: No such file")
         path = self.write_profiles("[a]\ndb = x")
         self.check_config_error("--profile", "b", err=f"--profile: no profile 'b' in {path}")
+        self.check_config_error("--profile", "", err=f"--profile: no profile '' in {path}, but a\n")
+        self.check_config_error("--config", "", err="cannot read : No such file")
         self.environ["ODOO_PROFILE"] = "b"
         self.check_config_error(err=f"ODOO_PROFILE: no profile 'b' in {path}")
 

@@ -351,7 +351,7 @@ class FaultTests(TLSTestCase):
             mock.patch.dict(os.environ, self.environ, clear=True),
             self.assertRaisesRegex(ConnectError, "cannot send to .*timed out"),
         ):
-            api.create_many(["x" * 100_000] * 200)
+            api.create_many(["x" * 3000] * 7000)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,11 @@ class UnmarshalTests(unittest.TestCase):
                 self.assertTrue(self.check(reply(books, odoo)))
                 self.assertTrue(self.check(reply([book["id"] for book in books], odoo)))
 
+    def test_what_looks_like_a_reference(self) -> None:
+        books = [{"id": 1, "name": "a &lt; b &amp;amp; &gt;"}]
+        self.assertTrue(self.check(reply(books)))
+        self.assertEqual(_unmarshal(bytearray(reply(books))), books)
+
     def test_other_values(self) -> None:
         """They are left to the parser."""
         values: tuple[Any, ...] = (
