@@ -179,7 +179,7 @@ class AnswerTests(CommandLineTestCase):
             process = subprocess.Popen(argv, env=self.environ, stderr=subprocess.PIPE)
             _, err = process.communicate(timeout=20)
         self.assertEqual(process.returncode, -signal.SIGINT)
-        self.assertIn(b"interrupted\nlibrary.py: check with list whether it was added\n", err)
+        self.assertIn(b"interrupted\nlibrary.py: wait a little, then check with list", err)
 
     def test_uid(self) -> None:
         for body in (b'{"uid": 0}', b'{"lang": "en_US"}', b"[2]", b"2"):
