@@ -33,7 +33,7 @@ import xmlrpc.client
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 CLIENT, JSON2 = "library.py", "tests/library_json2.py"
@@ -67,9 +67,11 @@ def add(titles):
         print(f"Book added with ID {{id}} for title {{title}}.")
     sys.stdout.flush()
 
-def titles():
+def add_file(size):
     with open(sys.argv[1], encoding="utf-8") as file:
-        return file.read().splitlines()
+        titles = file.read().splitlines()
+    for start in range(0, len(titles), size):
+        add(titles[start : start + size])
 """
 UID_KNOWN = f"""{BARE}
 uid = int(os.environ["ODOO_UID"])
@@ -82,15 +84,6 @@ ADD = "add(sys.argv[1:])"
 SET = """
 call("write", [int(sys.argv[1])], {"name": sys.argv[2]})
 print(f"Title of Book ID {sys.argv[1]} set to {sys.argv[2]}.")
-"""
-ADD_BATCHES = f"""
-titles = titles()
-for start in range(0, len(titles), {BATCH}):
-    add(titles[start : start + {BATCH}])
-"""
-ADD_SINGLY = """
-for title in titles():
-    add([title])
 """
 OTHERS = {
     "OdooRPC": """
@@ -113,10 +106,6 @@ books = client.env.execute("library.book", "search_read", domain, ["name"])
 }
 
 # --- Measuring -----------------------------------------------------------------------------------
-
-
-class Failure(Exception):
-    """The benchmark can't go on."""
 
 
 class Job(NamedTuple):
@@ -188,13 +177,10 @@ class Bench:
         }
         (folder / "tests").mkdir()
         for module in (CLIENT, "library_xmlrpc.py", JSON2):  # which may be edited meanwhile
-            if (CHECKOUT / module).exists():
-                shutil.copy(CHECKOUT / module, folder / module)
+            shutil.copy(CHECKOUT / module, folder / module)
         self._catalogues: dict[int, Catalogue] = {}
         self.books = self.catalogue(BOOKS)
         self._environ.update(ODOO_DB=self.books.db, ODOO_UID=str(self.books.uid))
-        found = (name for name in OTHERS if importlib.util.find_spec(name.lower()))
-        self.others = {name: SETTINGS + OTHERS[name] + SHOW for name in found}
 
     def catalogue(self, size: int) -> Catalogue:
         if size not in self._catalogues:
@@ -209,6 +195,11 @@ class Bench:
     def script(self, name: str, lines: int, script: str, *args: str) -> Job:
         return Job(name, (sys.executable, "-c", script, *args), lines, {})
 
+    def others(self, lines: int, *args: str) -> list[Job]:
+        """The scripts on other libraries, where they are installed."""
+        found = [name for name in OTHERS if importlib.util.find_spec(name.lower())]
+        return [self.script(name, lines, SETTINGS + OTHERS[name] + SHOW, *args) for name in found]
+
     def titles(self, count: int) -> str:
         """The path of a file of titles."""
         path = self.folder / f"{count} titles"
@@ -217,7 +208,7 @@ class Bench:
         return str(path)
 
     def run(self, job: Job) -> Run:
-        """Run a process to its end, its output to a pipe. Raises Failure."""
+        """Run a process to its end, its output to a pipe. Raises RuntimeError where it fails."""
         # Linux counts a parent's own peak of memory as its child's too: so this process keeps
         # small, and holds neither outputs nor all the titles.
         first, lines, started = 0.0, 0, time.perf_counter()
@@ -232,7 +223,7 @@ class Bench:
             process.returncode = os.waitstatus_to_exitcode(status)
             if process.returncode or lines != job.lines:
                 complaint = process.stderr.read().decode(errors="replace")
-                raise Failure(f"{job.name}: {lines} lines instead of {job.lines}\n{complaint}")
+                raise RuntimeError(f"{job.name}: {lines} lines instead of {job.lines}\n{complaint}")
         return Run(seconds, first, usage.ru_maxrss / 1024)
 
     def measure(self, what: str, rounds: int, jobs: Sequence[Job]) -> dict[str, Run]:
@@ -278,11 +269,11 @@ class Row(NamedTuple):
         def show(value: float) -> str:
             return f"{value:.2f}" if value < 10 else f"{value:.0f}{self.unit}"
 
-        goals = [f">= {show(self.low)}"] if self.low else []
-        goals += [f"<= {show(self.high)}"] if self.high < math.inf else []
-        met = self.low <= self.value <= self.high
-        verdict = ("ok" if met else "missed") if goals else ""
-        return self.what, self.against, show(self.value), ", ".join(goals), verdict, self.medians
+        goals = [f">= {show(self.low)}"] * (self.low > 0)
+        goals += [f"<= {show(self.high)}"] * (self.high < math.inf)
+        verdict = "ok" if self.low <= self.value <= self.high else "missed"
+        goal = (", ".join(goals), verdict) if goals else ("", "")
+        return self.what, self.against, show(self.value), *goal, self.medians
 
 
 def ms(*seconds: float) -> str:
@@ -306,7 +297,7 @@ def short(bench: Bench, command: str, lines: int, script: str, *args: str) -> di
         bench.script("one call after a login", lines, LOGIN + script, *args),
     ]
     if script is LIST:
-        jobs += [bench.script(name, lines, other, *args) for name, other in bench.others.items()]
+        jobs += bench.others(lines, *args)
     return bench.measure(command, bench.rounds, jobs)
 
 
@@ -326,23 +317,24 @@ def section_b(bench: Bench) -> Iterator[Row]:
 
 def section_c(bench: Bench) -> Iterator[Row]:
     many, few = 10_000, 500
+    batches, singly = (UID_KNOWN + f"add_file({size})" for size in (BATCH, 1))
     jobs = [
         bench.job("client", many, CLIENT, "add", "--file", bench.titles(many)),
-        bench.script("the same batches", many, UID_KNOWN + ADD_BATCHES, bench.titles(many)),
-        bench.script("a call a title", few, UID_KNOWN + ADD_SINGLY, bench.titles(few)),
+        bench.script("the same batches", many, batches, bench.titles(many)),
+        bench.script("a call a title", few, singly, bench.titles(few)),
     ]
     times = bench.measure("add --file", bench.long_rounds, jobs)
-    singly, mine = times.pop("a call a title").seconds / few, times["client"].seconds / many
+    single, mine = times.pop("a call a title").seconds / few, times["client"].seconds / many
     yield from beside(f"add --file, {many} titles", times, {"the same batches": 1.20})
-    medians = f"{ms(singly, mine)} ms a title"
-    yield Row("a call a title", f"add --file, {many} titles", singly / mine, medians, low=15)
+    medians = f"{ms(single, mine)} ms a title"
+    yield Row("a call a title", f"add --file, {many} titles", single / mine, medians, low=15)
 
 
 def section_d(bench: Bench) -> Iterator[Row]:
     jobs = [
         bench.job("client", BOOKS, CLIENT, "list"),
         bench.script("one search_read", BOOKS, UID_KNOWN + LIST),
-        *(bench.script(name, BOOKS, other) for name, other in bench.others.items()),
+        *bench.others(BOOKS),
     ]
     times = bench.measure("list", bench.long_rounds, jobs)
     what, mine, raw = f"list, {BOOKS} books", times["client"], times["one search_read"]
@@ -357,30 +349,27 @@ def section_d(bench: Bench) -> Iterator[Row]:
 
 
 def section_e(bench: Bench) -> Iterator[Row]:
-    yield from growth(bench, "list", lambda size: ["list"])
-    yield from growth(bench, "add", lambda size: ["add", "--file", bench.titles(size)])
-
-
-def growth(bench: Bench, verb: str, arguments: Callable[[int], Sequence[str]]) -> Iterator[Row]:
     """The time per book in catalogues that a command lists, or doubles, beside the largest's.
 
     Both are less the time for one: at 1,000 that, of Python's start, would be most of all.
     """
-    jobs = [
-        bench.job(str(size), size, CLIENT, *arguments(size), ODOO_DB=bench.catalogue(size).db)
-        for size in (1, *bench.sizes)
-    ]
-    # The short ones, where noise is a larger part, four times as often as the long one.
-    times = bench.measure(f"{verb} by size", bench.long_rounds, jobs[:-1] * 4 + jobs[-1:])
-    start, *rest = (run.seconds for run in times.values())
-    *smaller, largest = ((run - start) / (size - 1) for run, size in zip(rest, bench.sizes))
-    for size, mine in zip(bench.sizes, smaller):
-        what, medians = f"{verb}, per book of {size}", f"{ms(mine, largest)} ms a book"
-        yield Row(what, f"of {bench.sizes[-1]}", mine / largest, medians, low=0.85, high=1.15)
+    for verb in ("list", "add"):
+        jobs = []
+        for size in (1, *bench.sizes):
+            args = ("list",) if verb == "list" else ("add", "--file", bench.titles(size))
+            db = bench.catalogue(size).db
+            jobs.append(bench.job(str(size), size, CLIENT, *args, ODOO_DB=db))
+        # The short ones, where noise is a larger part, four times as often as the long one.
+        times = bench.measure(f"{verb} by size", bench.long_rounds, jobs[:-1] * 4 + jobs[-1:])
+        start, *rest = (run.seconds for run in times.values())
+        *smaller, largest = ((run - start) / (size - 1) for run, size in zip(rest, bench.sizes))
+        for size, mine in zip(bench.sizes, smaller):
+            what, medians = f"{verb}, per book of {size}", f"{ms(mine, largest)} ms a book"
+            yield Row(what, f"of {bench.sizes[-1]}", mine / largest, medians, low=0.85, high=1.15)
 
 
 def section_f(bench: Bench) -> Iterator[Row]:
-    if bench.major < 19 or not (bench.folder / JSON2).exists():
+    if bench.major < 19:
         return
     key = os.environ["ODOO_TEST_KEY_ADMIN"]
     bench.run(bench.job("warm-up", 1, JSON2, "list", "--limit", "1", ODOO_API_KEY=key))
@@ -400,8 +389,7 @@ SECTIONS = dict(zip("abcdef", (section_a, section_b, section_c, section_d, secti
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    titles = ("what", "against", "ratio", "goal", "", "medians")
-    table = [titles, *(row.cells() for row in rows)]
+    table = [("what", "against", "ratio", "goal", "", "medians"), *(row.cells() for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table)]
     table.insert(1, tuple("-" * width for width in widths))
     for line in table:
@@ -415,18 +403,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a trial: one round, less in e")
     args = parser.parse_args(argv)
     sections = args.only.split(",")
+    url = os.environ.get("ODOO_TEST_URL")
     if args.rounds < 1 or not SECTIONS.keys() >= set(sections):
         parser.error(f"--rounds takes 1 or more, --only some of {','.join(SECTIONS)}")
-    url = os.environ.get("ODOO_TEST_URL")
     if not url or "ODOO_TEST_DB_FILTER" not in os.environ:
         parser.error("run it by tests/real_odoo, with ODOO_TEST_DB_FILTER=odoo-bench")
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            bench = Bench(url, Path(folder), args.rounds, args.quick)
-            rows = [row for section in sections for row in SECTIONS[section](bench)]
-        except (Failure, OSError, xmlrpc.client.Error) as error:
-            print(f"bench: error: {error}", file=sys.stderr)
-            return 2
+        bench = Bench(url, Path(folder), args.rounds, args.quick)
+        rows = [row for section in sections for row in SECTIONS[section](bench)]
     print_table(rows)
     print(
         f"\n{datetime.date.today()}, Python {platform.python_version()}, Odoo {bench.version} with "

@@ -159,7 +159,7 @@ class StandIn:
     """The server, on a port of 127.0.0.1, within a `with`.
 
     Args:
-        path: of the file with the books; None keeps them in memory.
+        path: of the file with the books; without one they are in memory.
         port: 0 for a free one.
         version: "14.0", or "19.0", which it calls itself and by whose form it writes its replies.
 
@@ -167,9 +167,7 @@ class StandIn:
         requests: what was called, in order: "version", "authenticate", a method of the model's.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str] | None = None, port: int = 0, version: str = "14.0"
-    ) -> None:
+    def __init__(self, path: str = ":memory:", port: int = 0, version: str = "14.0") -> None:
         self.requests: list[str] = []
         self._version = version
         self._failures: dict[str, tuple[int, float]] = {}  # by database: how many, and the last
@@ -268,10 +266,9 @@ class StandIn:
             return getattr(books, method)(*call.args, **call.kwargs)
 
 
-def _connect(path: str | os.PathLike[str] | None) -> sqlite3.Connection:
-    """A database in a file or in memory, whose transactions begin with BEGIN alone."""
-    name = ":memory:" if path is None else os.fspath(path)
-    connection = sqlite3.connect(name, timeout=60, isolation_level=None, check_same_thread=False)
+def _connect(path: str) -> sqlite3.Connection:
+    """A database whose transactions begin with BEGIN alone."""
+    connection = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
     connection.create_function("lower", 1, _lower)
     connection.execute(
         "CREATE TABLE IF NOT EXISTS book"
@@ -321,34 +318,24 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     parser = argparse.ArgumentParser(
         prog="standin.py",
-        usage="%(prog)s [-h] [--data FILE] [--port N] [COMMAND ...]",
+        usage="%(prog)s [-h] [--port N] [COMMAND ...]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.add_argument(
-        "--data",
-        metavar="FILE",
-        default=os.path.join(cache, "library-standin", "books.sqlite"),
-        help="keep the books there (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--port", metavar="N", type=int, help="default: a free one for COMMAND, otherwise 8069"
-    )
+    parser.add_argument("--port", type=int, default=8069, help="where it serves (8069)")
     parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    command = args.command[1:] if args.command[:1] == ["--"] else args.command
-    port = args.port if args.port is not None else 0 if command else 8069
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    path = os.path.join(cache, "library-standin", "books.sqlite")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     try:
-        os.makedirs(os.path.dirname(os.path.abspath(args.data)), exist_ok=True)
-        standin = StandIn(args.data, port)
-    except (OSError, OverflowError, sqlite3.Error) as error:
-        parser.error(f"cannot serve {args.data} on port {port}: {error}")
+        standin = StandIn(path, 0 if args.command else args.port)
+    except OSError as error:
+        parser.error(f"cannot serve on port {args.port}: {error.strerror}")
     with standin:
-        return _run(command, standin.url) if command else _serve(standin, args.data)
+        return _run(args.command, standin.url) if args.command else _serve(standin, path)
 
 
 def _run(command: list[str], url: str) -> int:
@@ -357,9 +344,7 @@ def _run(command: list[str], url: str) -> int:
     environ.update(ODOO_USER="admin", ODOO_PASSWORD="admin")
     for name in ("ODOO_API_KEY", "ODOO_PROFILE", "ODOO_TIMEOUT"):
         environ.pop(name, None)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Ctrl-C reaches the command too, which decides; it inherits SIG_IGN, but no handler.
-        signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the command too, which decides
     with tempfile.TemporaryDirectory() as cache:  # what it remembers of this port is no use later
         try:
             process = subprocess.Popen(command, env={**environ, "XDG_CACHE_HOME": cache})

@@ -437,7 +437,7 @@ class SettingsTests(CommandLineTestCase):
         self.check_config_error("--profile", "b", err="cannot read .*library.ini: No such file")
         path = self.write_profiles("[a]\ndb = x")
         self.check_config_error("--profile", "b", err=f"--profile: no profile 'b' in {path}")
-        self.check_config_error("--profile", "", err=f"--profile: no profile '' in {path}, but a\n")
+        self.check_config_error("--profile", "", err=f"--profile: no profile '' in {path}, but a$")
         self.check_config_error("--config", "", err="cannot read : No such file")
         self.environ["ODOO_PROFILE"] = "b"
         self.check_config_error(err=f"ODOO_PROFILE: no profile 'b' in {path}")
