@@ -46,7 +46,7 @@ class InterruptTests(CommandLineTestCase):
             def trace(frame: FrameType, event: str, arg: object, stop: int = number) -> Any:
                 nonlocal lines
                 # Near these, a finalizer of Python's would swallow it, or complain.
-                near_finalizers = frame.f_code.co_name in ("close", "makefile")
+                near_finalizers = frame.f_code.co_name in ("close", "makefile", "readable")
                 if frame.f_code.co_filename not in FILES or near_finalizers:
                     return None
                 if event == "line" and (lines or frame.f_code.co_name == function):
