@@ -163,7 +163,7 @@ def delete_books(args: argparse.Namespace, api: LibraryAPI) -> int:
         batch = ids[start : start + BATCH_IDS]
         deleted = change(args, "check with list what was deleted", "", api.unlink_many, batch)
         lines = [result(args, f"Book with ID {id} was deleted.", id) for id in deleted]
-        print_done(args, lines, f"deleted: {' '.join(map(str, deleted))}")
+        print_done(args, lines, f"deleted: {spelled(deleted)}")
         missing.difference_update(deleted)
     if missing:
         raise BookNotFoundError([id for id in ids if id in missing])
@@ -208,7 +208,7 @@ def print_added(
         result(args, f"Book added with ID {id} for title {title}.", id, title)
         for id, title in zip(ids, titles)
     ]
-    print_done(args, lines, f"added with IDs: {' '.join(map(str, ids))}", more)
+    print_done(args, lines, f"added with IDs: {spelled(ids)}", more)
 
 
 def print_done(args: argparse.Namespace, lines: list[str], done: str, more: str = "") -> None:
@@ -226,6 +226,13 @@ def print_done(args: argparse.Namespace, lines: list[str], done: str, more: str 
             raise
         abandon(sys.stdout)
     args.advice = more
+
+
+def spelled(ids: Sequence[int]) -> str:
+    """The IDs as text: those of a batch as a range, as a rule."""
+    if len(ids) > 2 and list(ids) == list(range(ids[0], ids[-1] + 1)):
+        return f"{ids[0]} to {ids[-1]}"
+    return " ".join(map(str, ids))
 
 
 def is_closed_pipe(error: OSError) -> bool:

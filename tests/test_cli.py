@@ -59,6 +59,10 @@ class CommandTests(CommandLineTestCase):
         line = library.result(library.build_parser().parse_args(["--json", "list"]), "", 1, name)
         self.assertNotRegex(line, "[^ -~]")
 
+    def test_many_ids_are_a_range(self) -> None:
+        for ids, text in (([7], "7"), ([7, 8], "7 8"), ([7, 8, 9], "7 to 9"), ([7, 9, 8], "7 9 8")):
+            self.assertEqual(library.spelled(ids), text)
+
     def test_text_is_one_line_a_book_and_steers_no_terminal(self) -> None:
         for text, shown in (
             ("a\nb", r"a\nb"),

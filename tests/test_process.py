@@ -13,7 +13,7 @@ import time
 import unittest
 
 from library_xmlrpc import LibraryAPI
-from tests.proxy import Exchange
+from tests.proxy import Exchange, Proxy
 from tests.support import StandInTestCase
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -87,7 +87,7 @@ class StreamTests(ProcessTestCase):
         self.check_shell("$library add Emma >/dev/full", 1, "", error + hint("[0-9]+"))
         path = self.fill(2500)
         again = "library.py: start again at line 1001 of .*: nothing from there on was added; "
-        ids = again + "added with IDs: ([0-9]+ ){999}[0-9]+\n"
+        ids = again + "added with IDs: [0-9]+ to [0-9]+\n"
         self.check_shell(f"$library add --file {path} >/dev/full", 1, "", error + ids)
         self.check_shell("$library set 1 Emma >/dev/full", 1, "", error + ".*the title was set\n")
         self.check_shell("$library del 1 2 >/dev/full", 1, "", error + ".*deleted: 1 2\n")
@@ -173,7 +173,7 @@ class SignalTests(ProcessTestCase):
                 self.assertEqual(process.wait(timeout=20), -signal.SIGINT)
             finally:
                 process.kill()
-        deleted = f"library.py: deleted: {' '.join(map(str, ids))}\n"
+        deleted = f"library.py: deleted: {ids[0]} to {ids[-1]}\n"
         self.assertEqual(err, "library.py: interrupted\n" + deleted)
 
     def test_ctrl_c_during_the_imports(self) -> None:
@@ -191,7 +191,7 @@ class SignalTests(ProcessTestCase):
             self.check_shell(script, 3, "", ".*connection closed\n")
 
     def test_ctrl_c_does_not_wait_for_pages_on_their_way(self) -> None:
-        path = self.fill(7000)
+        path = self.fill(10_000)
         self.check_shell(f"$library add -q --file {path} | tail -1", 0, "[0-9]+\n", "")
         self.environ["ODOO_TIMEOUT"] = "20"
         start = time.monotonic()
@@ -201,15 +201,16 @@ class SignalTests(ProcessTestCase):
         script = "import itertools, sys; from library_xmlrpc import LibraryAPI; "
         script += "api = LibraryAPI('127.0.0.1', int(sys.argv[1]), 'odoo-dev', 'admin', 'admin'); "
         script += "print(len(list(itertools.islice(api.iter_books(), 1001))))"
-        argv = (sys.executable, "-c", script, str(self.proxy.address[1]))
         turn = itertools.count()
 
         def hold(exchange: Exchange) -> None:
             exchange.send(exchange.forward()) if next(turn) < 2 else exchange.hold()
 
-        with self.proxy.answering("read", hold):
+        # A proxy of its own: late requests of those who were interrupted are not counted.
+        with Proxy(self.standin.url) as proxy, proxy.answering("read", hold):
+            argv = (sys.executable, "-c", script, str(proxy.address[1]))
             done = subprocess.run(argv, cwd=FOLDER, capture_output=True)
-        self.assertEqual(done.stdout, b"1001\n")
+        self.assertEqual((done.stdout, done.stderr), (b"1001\n", b""))
         self.assertLess(time.monotonic() - start, 10)
 
     def test_what_is_printed_is_stored_when_killed(self) -> None:
