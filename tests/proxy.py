@@ -11,7 +11,6 @@ import threading
 import time
 import xmlrpc.client
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Callable
 from urllib.parse import urlsplit
 
@@ -115,12 +114,7 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         stop_listening(self._listener)
 
     @contextlib.contextmanager
