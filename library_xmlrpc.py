@@ -668,7 +668,7 @@ def _one_line(text: str) -> str:
         message = next((line for line in lines if line.strip() and line[0] != " "), "")
     else:  # sentences, and lists with dashes
         message = ""
-        for line in filter(None, map(str.strip, text[:5000].split("\n"))):
+        for line in filter(None, map(str.strip, text.split("\n"))):
             end = "," if line.startswith("- ") else "."
             end = "" if message[-1:] in ".:;,!?" else end
             message += f"{end} {line.removeprefix('- ')}"

@@ -17,7 +17,7 @@ from tests import library_json2
 from tests.library_json2 import LibraryAPI
 from tests.proxy import Answer, Exchange, Proxy
 from tests.replies import http, raw, sends, trickles
-from tests.support import CHANGES, COMMANDS, CommandLineTestCase, enter
+from tests.support import CHANGES, COMMANDS, CommandLineTestCase, enter, heed_signals
 
 KEY = "schlüssel 鍵"
 
@@ -176,8 +176,13 @@ class AnswerTests(CommandLineTestCase):
         self.environ["ODOO_TIMEOUT"] = "20"
         argv = (sys.executable, library_json2.__file__, "add", "Emma")
         with self.proxy.answering("create", interrupt):
-            process = subprocess.Popen(argv, env=self.environ, stderr=subprocess.PIPE)
-            _, err = process.communicate(timeout=20)
+            process = subprocess.Popen(
+                argv, env=self.environ, stderr=subprocess.PIPE, preexec_fn=heed_signals
+            )
+            try:
+                _, err = process.communicate(timeout=20)
+            finally:
+                process.kill()
         self.assertEqual(process.returncode, -signal.SIGINT)
         self.assertIn(b"interrupted\nlibrary.py: wait a little, then check with list", err)
 

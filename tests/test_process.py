@@ -14,16 +14,10 @@ import unittest
 
 from library_xmlrpc import LibraryAPI
 from tests.proxy import Exchange, Proxy
-from tests.support import StandInTestCase
+from tests.support import StandInTestCase, heed_signals
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = os.path.join(FOLDER, "library.py")
-
-
-def heed_signals() -> None:
-    """A background job of a shell, or nohup's, ignores some, and so would its children."""
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_DFL)
 
 
 class ProcessTestCase(StandInTestCase):
