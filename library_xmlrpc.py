@@ -456,8 +456,8 @@ class LibraryAPI:
         if code >= 400 or not location:
             return ConnectError(f"{self.url} answers {status}", hint)
         location = re.sub("//[^/]*@", "//", self._masked(location))
-        if not location.startswith(("/", self.url, re.sub(":(80|443)$", "", self.url))):
-            server = "/".join(location.split("/")[:3])
+        server = "/".join(location.split("/")[:3])
+        if "://" in server and server not in (self.url, re.sub(":(80|443)$", "", self.url)):
             hint = f"no redirection is followed: use the URL {server}"
         return ConnectError(f"{self.url} redirects to {location} ({status})", hint)
 

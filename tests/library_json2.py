@@ -17,9 +17,8 @@ import json
 import os
 import sys
 import xmlrpc.client
-from collections.abc import Callable
 from http.client import HTTPResponse
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -27,7 +26,8 @@ import library
 import library_xmlrpc
 from library_xmlrpc import ConnectError, LibraryError, LoginError, _BadReply, _body, _id, _struct
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from library_xmlrpc import Failure, Params, Parse, T
 
 NAMES = {  # of the arguments that library_xmlrpc gives by position
     "search_read": ("domain",),
@@ -54,7 +54,7 @@ class LibraryAPI(library_xmlrpc.LibraryAPI):
     def uid(self) -> int:
         """The id of the key's user, asked for on first use. Nothing here needs it."""
         if self._uid is None:
-            call: tuple[Any, ...] = ("res.users", "context_get", (), {})
+            call: Params = ("res.users", "context_get", (), {})
             self._uid = self._call("object", "execute_kw", call, _user, ConnectError)
         return self._uid
 
@@ -62,12 +62,7 @@ class LibraryAPI(library_xmlrpc.LibraryAPI):
         return self.create_many([title])[0]
 
     def _call(
-        self,
-        service: str,
-        method: str,
-        params: tuple[Any, ...],
-        parse: Callable[[Any], T],
-        unanswered: type[LibraryError],
+        self, service: str, method: str, params: Params, parse: Parse[T], unanswered: Failure
     ) -> T:
         def read(response: HTTPResponse) -> T:
             if response.status != 200:
@@ -90,7 +85,7 @@ class LibraryAPI(library_xmlrpc.LibraryAPI):
         request = json.dumps(arguments, ensure_ascii=False).encode()
         return self._post(f"/json/2/{model}/{method}", request, headers, read, unanswered)
 
-    def _refused(self, response: HTTPResponse, unanswered: type[LibraryError]) -> LibraryError:
+    def _refused(self, response: HTTPResponse, unanswered: Failure) -> LibraryError:
         """The error that a status but 200 is: Odoo's exception, where the page tells of one."""
         error, missing = self._http_error(response, unanswered), response.status == 404
         try:

@@ -32,8 +32,7 @@ import os
 import sys
 import urllib.request
 import xmlrpc.client
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
 
 import odoorpc
@@ -42,9 +41,10 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import library
 import library_xmlrpc
-from library_xmlrpc import ConnectError, LibraryError, _BadReply
+from library_xmlrpc import ConnectError, _BadReply
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from library_xmlrpc import Failure, Params, Parse, T
 
 
 class LibraryAPI(library_xmlrpc.LibraryAPI):
@@ -69,12 +69,7 @@ class LibraryAPI(library_xmlrpc.LibraryAPI):
         )
 
     def _call(
-        self,
-        service: str,
-        method: str,
-        params: tuple[Any, ...],
-        parse: Callable[[Any], T],
-        unanswered: type[LibraryError],
+        self, service: str, method: str, params: Params, parse: Parse[T], unanswered: Failure
     ) -> T:
         if service == "object":
             params = (self.db, self.uid, self._pwd, *params)

@@ -275,11 +275,13 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
 
     def test_redirections(self) -> None:
         port = self.proxy.address[1]
-        elsewhere = "no redirection is followed: use the URL https://odoo.example"
+        use = "no redirection is followed: use the URL"
+        elsewhere = f"{use} https://odoo.example"
         for location, shown, hint in (
             ("/web/login", "/web/login", ""),
             (f"http://127.0.0.1:{port}/web", f"http://127.0.0.1:{port}/web", ""),
             ("https://eva:x@odoo.example/y", "https://odoo.example/y", elsewhere),
+            (f"{self.proxy.url}0/y", f"{self.proxy.url}0/y", f"{use} {self.proxy.url}0"),
         ):
             reply = http(b"", "302 Found", (f"Location: {location}",))
             err = self.check_fault("create", sends(reply), NOTHING_CHANGED)

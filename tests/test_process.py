@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -110,7 +111,7 @@ class StreamTests(ProcessTestCase):
 
 class SignalTests(ProcessTestCase):
     def interrupt(
-        self, method: str, *argv: str, signum: int = signal.SIGINT
+        self, method: str, *argv: str, signum: int = signal.SIGINT, program: str = PROGRAM
     ) -> tuple[int, str, str]:
         """A signal while the server works on a call of `method`; the status as Python gives it."""
         turn = itertools.count()
@@ -121,7 +122,7 @@ class SignalTests(ProcessTestCase):
             exchange.hold()
 
         with self.proxy.answering(method, hold):
-            process = self.start(*argv)
+            process = self.start(*argv, program=program)
             try:
                 out, err = process.communicate(timeout=20)
             finally:
@@ -132,6 +133,15 @@ class SignalTests(ProcessTestCase):
         for method in ("authenticate", "search_read"):
             actual = self.interrupt(method, "list")
             self.assertEqual(actual, (-signal.SIGINT, "", "library.py: interrupted\n"))
+
+    def test_the_installed_command_dies_of_a_signal(self) -> None:
+        """What pyproject.toml has a wrapper call and exit with, as this one does."""
+        with open(os.path.join(FOLDER, "pyproject.toml"), encoding="utf-8") as file:
+            (function,) = re.findall('^library = "library:(.+)"$', file.read(), re.MULTILINE)
+        wrapper = f"import sys; sys.path.append({FOLDER!r}); import library\n"
+        path = self.write_file(f"{wrapper}sys.exit(library.{function}())\n".encode(), "library")
+        status, _, err = self.interrupt("create", "add", "Emma", program=path)
+        self.assertEqual((status, err.splitlines()[0]), (-signal.SIGINT, "library: interrupted"))
 
     def test_a_signal_while_a_change_is_under_way(self) -> None:
         path = self.fill(2500)
