@@ -20,7 +20,6 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 import argparse
 import codecs
-import errno
 import functools
 import os
 import re
@@ -40,7 +39,6 @@ from library_xmlrpc import (
     check_line,
     check_number,
     check_title,
-    format_url,
     mask,
 )
 
@@ -60,7 +58,7 @@ BATCH_IDS = 10_000  # in one transaction of `del`, whose request is no larger
 TERMINAL = "CONIN$" if os.name == "nt" else "/dev/tty"
 
 DEFAULTS = {"url": "http://localhost:8069", "db": "odoo-dev", "user": "admin", "timeout": "120"}
-DEFAULT_PASSWORD = "admin"  # of the default user in the default database on the default server
+DEFAULT_LOGIN = "http", "localhost", 8069, "odoo-dev", "admin"
 VARIABLES = {f"ODOO_{name.upper()}": name for name in DEFAULTS}
 VARIABLES.update(ODOO_PASSWORD="password", ODOO_API_KEY="password")  # the last one counts
 PROFILE_KEYS = {  # of the settings; the second ones, and the parts, are ERPpeek's and Odooly's
@@ -71,9 +69,7 @@ PROFILE_KEYS = {  # of the settings; the second ones, and the parts, are ERPpeek
     "timeout": ("timeout",),
 }
 URL_PARTS = {"scheme": "http", "host": "localhost", "port": "8069"}
-KNOWN_KEYS = {key for keys in PROFILE_KEYS.values() for key in keys}.union(
-    URL_PARTS, ("protocol", "options")
-)
+KNOWN_KEYS = {*URL_PARTS, "protocol", "options"}.union(*PROFILE_KEYS.values())
 
 # What is in the arguments before they are parsed.
 NOT_GIVEN = {
@@ -84,7 +80,7 @@ NOT_GIVEN = {
     "advice": "",
 }
 
-DASH = '\nput "--" before a title that begins with a dash'
+DASH = 'put "--" before a title that begins with a dash'
 
 # What a line of text can't show as it is: control characters, line separators, and what changes
 # the direction in which the rest is shown.
@@ -105,13 +101,9 @@ EXIT_STATUS = {ConfigError: 2, ConnectError: 3, LoginError: 3, UnknownOutcomeErr
 
 
 def list_books(args: argparse.Namespace, api: LibraryAPI) -> int:
-    none = True
     for book in api.iter_books(args.title, args.limit):
         line = result(args, f"{book['id']} {book['name']}", book["id"], book["name"])
         sys.stdout.write(f"{line}\n")
-        none = False
-    if none:
-        remark(args, "no book matches" if args.title else "there are no books")
     return 0
 
 
@@ -128,8 +120,6 @@ def add_lines(args: argparse.Namespace, api: LibraryAPI) -> int:
     ((name, lines),) = args.files
     started, longest = time.monotonic(), max((len(title) for _, title in lines), default=1)
     size = min(BATCH, BATCH_CHARACTERS // longest)
-    if not lines:
-        remark(args, f"there is no title in {name}")
     for done in range(0, len(lines), size):
         rate = f", {done / (time.monotonic() - started):.0f} a second" if done else ""
         numbers, titles = zip(*lines[done : done + size])
@@ -222,7 +212,7 @@ def print_done(args: argparse.Namespace, lines: list[str], done: str, more: str 
             sys.stdout.write("".join(f"{line}\n" for line in lines))
             sys.stdout.flush()
     except OSError as error:
-        if more or not is_closed_pipe(error):
+        if more or not isinstance(error, BrokenPipeError):
             raise
         abandon(sys.stdout)
     args.advice = more
@@ -235,21 +225,10 @@ def spelled(ids: Sequence[int]) -> str:
     return " ".join(map(str, ids))
 
 
-def is_closed_pipe(error: OSError) -> bool:
-    """Whether nobody reads standard output any more. (Windows says EINVAL.)"""
-    return isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL)
-
-
 def abandon(stream: Any) -> None:
     """Let Python's flush at exit, too, find a stream that takes what is left."""
     with open(os.devnull, "w") as devnull:
         os.dup2(devnull.fileno(), stream.fileno())
-
-
-def remark(args: argparse.Namespace, text: str) -> None:
-    """Tell a person, and no script, why nothing is printed."""
-    if sys.stderr.isatty() and not args.quiet:
-        complain(text)
 
 
 def show_progress(args: argparse.Namespace, text: str) -> None:
@@ -297,11 +276,8 @@ def connect(args: argparse.Namespace, backend: Callable[..., LibraryAPI]) -> Lib
     """The API on the server, and as the user, that the settings name."""
     given = vars(args)
     options = {name: (given[name], f"--{name}") for name in DEFAULTS if given[name] is not None}
-    environment = {
-        name: (os.environ[variable], variable)
-        for variable, name in VARIABLES.items()
-        if os.environ.get(variable)
-    }
+    env = os.environ
+    environment = {name: (env[key], key) for key, name in VARIABLES.items() if env.get(key)}
     sources = [options, environment, read_profile(args)]
     if args.profile is not None:
         sources = [options, sources[2], environment]
@@ -311,15 +287,16 @@ def connect(args: argparse.Namespace, backend: Callable[..., LibraryAPI]) -> Lib
     scheme, host, port = server = parse(parse_url, *found["url"])
     db = parse(check_title, *found["db"])
     user = parse(check_title, *found["user"])
-    url = format_url(scheme, host, port)
     pwd, origin = choose_password(sources, found["url"], server)
-    if not pwd and (url, db, user) == (DEFAULTS["url"], DEFAULTS["db"], DEFAULTS["user"]):
-        pwd, origin = DEFAULT_PASSWORD, "the defaults"
+    if not pwd and (*server, db, user) == DEFAULT_LOGIN:
+        pwd, origin = "admin", "the defaults"
     elif not pwd:
-        pwd, origin = ask_password(user, f"{url}, database {db}", origin), "the prompt"
+        where = f"{found['url'][0]}, database {db}"
+        pwd, origin = ask_password(user, where), "the prompt"
     args.login, args.password_from = (user, parse(check_title, pwd, origin)), origin
     folder = os.path.join(xdg_folder("XDG_CACHE_HOME", "~/.cache"), "library")
-    cache = os.path.join(folder, urllib.parse.quote(f"{user}@{url}/{db}", safe=""))
+    login = f"{user}@{scheme}://{host}:{port}/{db}"
+    cache = os.path.join(folder, urllib.parse.quote(login, safe=""))
     timeout = parse(parse_seconds, *found["timeout"])
     return backend(host, port, db, user, pwd, scheme=scheme, timeout=timeout, uid_cache=cache)
 
@@ -327,21 +304,17 @@ def connect(args: argparse.Namespace, backend: Callable[..., LibraryAPI]) -> Lib
 def choose_password(
     sources: list[Source], url: tuple[str, str], server: tuple[str, str, int]
 ) -> tuple[str, str]:
-    """The first password for this server and where it stands; without one, "" and why.
+    """The first password and where it stands, if there is any; ConfigError if it is not for `url`.
 
     A password is for the server that is named where it stands: in a profile that names none, the
-    default one. To name another one elsewhere is a mistake.
+    default one.
     """
-    elsewhere = ""
-    for source in sources:
-        if "password" in source:
-            home = source.get("home") or source.get("url", url)
-            if parse(parse_url, *home) == server:
-                return source["password"]
-            elsewhere = f"{source['password'][1]} is for {home[0]} alone"
-    if elsewhere and url[1] in ("--url", "ODOO_URL"):
-        raise ConfigError(f"{url[1]}: {elsewhere}", f"give a password for {url[0]} as well")
-    return "", elsewhere
+    source = next((source for source in sources if "password" in source), {})
+    home = source.get("home") or source.get("url", url)
+    if parse(parse_url, *home) != server:
+        problem = f"{url[1]}: {source['password'][1]} is for {home[0]} alone"
+        raise ConfigError(problem, f"give a password for {url[0]} as well")
+    return source.get("password", ("", ""))
 
 
 def parse(check: Callable[[str, str], T], text: str, origin: str) -> T:
@@ -376,14 +349,14 @@ def parse_number(text: Any, origin: str) -> int:
     return check_number(int(text) if re.fullmatch("[0-9]{1,20}", text) else text, origin)
 
 
-def ask_password(user: str, where: str, why: str) -> str:
+def ask_password(user: str, where: str) -> str:
     """Ask for it on the controlling terminal, whatever standard input is."""
     from getpass import getpass
 
     try:
         open(TERMINAL).close()
     except OSError:
-        hint = why or "set ODOO_API_KEY or ODOO_PASSWORD, or api_key or password in a profile"
+        hint = "set ODOO_API_KEY or ODOO_PASSWORD, or api_key or password in a profile"
         raise ConfigError(f"no password for {user} on {where}", hint) from None
     try:
         pwd = getpass(printable(f"Password of {user} on {where}: "))
@@ -432,7 +405,7 @@ def read_section(sections: dict[str, dict[str, str]], section: str, path: str) -
             source[setting] = keys[key], f"the key {key} in [{section}] of {path}"
     if "url" not in source and not URL_PARTS.keys().isdisjoint(keys):
         parts = {**URL_PARTS, **sections.get("DEFAULT", {}), **keys}
-        url = format_url(parts["scheme"], parts["host"], parts["port"])
+        url = "{scheme}://{host}:{port}".format_map(parts)
         source["url"] = url, f"the key host in [{section}] of {path}"
     return source
 
@@ -451,19 +424,11 @@ def read_ini(path: str) -> dict[str, dict[str, str]]:
         raise ConfigError(f"cannot read {path}: {reason}") from None
     except configparser.Error as error:
         line = getattr(error, "lineno", 0) or getattr(error, "errors", [(0,)])[0][0]
-        if "Duplicate" in type(error).__name__:
-            what = "the same key or section twice"
-        elif isinstance(error, configparser.MissingSectionHeaderError):
-            what = "no [SECTION] stands above it"
-        else:
-            what = "not KEY = VALUE"
+        what = "not KEY = VALUE in a [SECTION], or there twice"
         raise ConfigError(f"{path}, line {line}: {what}") from None
     sections = {section: dict(ini[section]) for section in ini.sections()}
     if others_can and any({"password", "api_key"} & keys.keys() for keys in sections.values()):
-        import shlex
-
-        hint = f"chmod 600 {shlex.quote(path)}"
-        raise ConfigError(f"{path} holds a password, and others can read it", hint)
+        raise ConfigError(f"{path} holds a password, and others can read it", f"chmod 600 '{path}'")
     return sections
 
 
@@ -502,12 +467,12 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         # A width of one's own spares argparse the import of shutil with each command.
-        formatter = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)
+        formatter = functools.partial(argparse.HelpFormatter, width=80)
         super().__init__(allow_abbrev=False, formatter_class=formatter, **kwargs)
         self.color = False  # which argparse has since Python 3.14
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(message, f"see {self.prog} --help")
+        raise ConfigError(message, join(f"see {self.prog} --help", self.epilog or ""))
 
 
 def program() -> str:
@@ -519,49 +484,38 @@ def shared_options() -> _Parser:
     """The options that stand before the command or after it."""
     # Without defaults, or those of the one place would undo what was given in the other.
     options = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    for flags, help in (
-        (("-q", "--quiet"), "print IDs alone (list, add) or nothing (set, del)"),
-        (("--json",), "print a JSON object a line"),
-        (("--debug",), "show tracebacks with errors"),
-    ):
-        options.add_argument(*flags, action="store_true", help=help)
-    for flag, metavar, help in (
-        ("--url", "URL", "the server: ODOO_URL, or http://localhost:8069"),
-        ("--db", "NAME", "the database: ODOO_DB, or odoo-dev"),
-        ("--user", "NAME", "ODOO_USER, or admin; its password: ODOO_API_KEY, ODOO_PASSWORD"),
-        ("--timeout", "SECONDS", "how long to wait for an answer: ODOO_TIMEOUT, or 120"),
-        ("--config", "FILE", "the profiles: ~/.config/library/library.ini"),
-        ("--profile", "NAME", "a section of that file: ODOO_PROFILE, or DEFAULT"),
-    ):
-        options.add_argument(flag, metavar=metavar, help=help)
+    add = options.add_argument
+    add("-q", "--quiet", action="store_true", help="print IDs alone (list, add) or nothing")
+    add("--json", action="store_true", help="print a JSON object a line")
+    add("--debug", action="store_true", help="show tracebacks with errors")
+    add("--url", help="the server: ODOO_URL, or http://localhost:8069")
+    add("--db", metavar="NAME", help="the database: ODOO_DB, or odoo-dev")
+    add("--user", metavar="NAME", help="ODOO_USER, or admin; password: ODOO_API_KEY, ODOO_PASSWORD")
+    add("--timeout", metavar="SECONDS", help="how long to wait for an answer: ODOO_TIMEOUT, or 120")
+    add("--config", metavar="FILE", help="the profiles: ~/.config/library/library.ini")
+    add("--profile", metavar="NAME", help="a section of that file: ODOO_PROFILE, or DEFAULT")
     return options
 
 
 def build_parser() -> argparse.ArgumentParser:
     name, options = program(), shared_options()
+    about = f'Keep books on an Odoo server, for example: {name} add "Moby-Dick"'
     parser = _Parser(
-        prog=name,
-        usage=f"{name} [options] COMMAND ...",
-        parents=[options],
-        description=f'Keep books on an Odoo server, for example: {name} add "Moby-Dick"',
+        prog=name, usage=f"{name} [options] COMMAND ...", parents=[options], description=about
     )
     parser.add_argument("--version", action="version", version=f"{name} {__version__}")
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True, prog=name
     )
-    for verb, run, usage, help, example in (
-        ("list", list_books, "[TITLE]", "list books in the server's order", "moby"),
-        ("add", add_books, "(TITLE | --file FILE)", "add books", '"Moby-Dick"'),
-        ("set", set_title, "ID TITLE", "change a book's title", '60 "Moby Dick"'),
-        ("del", delete_books, "ID [ID ...]", "delete books", "60 61"),
+    for verb, run, arguments, help in (
+        ("list", list_books, "[TITLE]", "list books in the server's order"),
+        ("add", add_books, "(TITLE | --file FILE)", "add books"),
+        ("set", set_title, "ID TITLE", "change a book's title"),
+        ("del", delete_books, "ID [ID ...]", "delete books"),
     ):
+        usage, dash = f"{name} {verb} [options] {arguments}", DASH if "TITLE" in arguments else ""
         command = commands.add_parser(
-            verb,
-            parents=[options],
-            usage=f"{name} {verb} [options] {usage}",
-            help=help,
-            description=f"{help[0].upper()}{help[1:]}.",
-            epilog=f"example: {name} {verb} {example}{DASH if 'TITLE' in usage else ''}",
+            verb, parents=[options], usage=usage, help=help, description=help, epilog=dash
         )
         command.set_defaults(run=run)
         add_arguments(verb, command)
@@ -569,45 +523,35 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def add_arguments(verb: str, command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
     id, limit = argument(parse_number, "ID"), argument(parse_number, "--limit")
     part, title = argument(check_line, "TITLE"), argument(check_title, "TITLE")
     if verb == "list":
-        help = "a part of their titles, in any case"
-        command.add_argument("titles", metavar="TITLE", nargs="*", type=part, help=help)
-        command.add_argument("--limit", metavar="N", type=limit, help="show at most N books")
+        add("titles", metavar="TITLE", nargs="*", type=part, help="a part of their titles")
+        add("--limit", metavar="N", type=limit, help="show at most N books")
     elif verb == "add":
-        either = command.add_mutually_exclusive_group(required=True)
-        help = "the title of one book"
-        either.add_argument("titles", metavar="TITLE", nargs="*", type=title, default=[], help=help)
+        add = command.add_mutually_exclusive_group(required=True).add_argument
+        add("titles", metavar="TITLE", nargs="*", type=title, default=[], help="the title")
         help = 'add the title on each line, in UTF-8; "-": standard input'
-        either.add_argument(
-            "--file", metavar="FILE", dest="files", action="append", type=read_titles, help=help
-        )
+        add("--file", metavar="FILE", dest="files", action="append", type=read_titles, help=help)
     elif verb == "set":
-        command.add_argument("id", metavar="ID", type=id, help="the book's")
-        command.add_argument("titles", metavar="TITLE", nargs="+", type=title, help="its new title")
+        add("id", metavar="ID", type=id, help="the book's")
+        add("titles", metavar="TITLE", nargs="+", type=title, help="its new title")
     else:
-        command.add_argument("ids", metavar="ID", nargs="+", type=id, help="the books'")
+        add("ids", metavar="ID", nargs="+", type=id, help="the books'")
 
 
 def parse_arguments(argv: Sequence[str], args: argparse.Namespace) -> None:
     """Put what stands on the command line into `args`; ConfigError where it is wrong."""
-    dashed = [text for text in argv if re.match("-[^-]", text) and text not in ("-q", "-h")]
-    try:
-        _, unknown = build_parser().parse_known_args(argv, args)
-        if unknown:
-            hint = f"see {program()} {args.command} --help"
-            raise ConfigError(f"unrecognized arguments: {' '.join(unknown)}", hint)
-        if len(args.files or ()) > 1:
-            raise ConfigError("more than one --file")
-        if len(args.titles) > 1:
-            title = " ".join(args.titles)
-            raise ConfigError(f'more than one title; quote one that has spaces: "{title}"')
-    except ConfigError as error:
-        unclear = re.search("required|unrecognized", str(error)) and args.command != "del"
-        if unclear and dashed and "--" not in argv:
-            error.hint = join(error.hint, f"{DASH.strip()}: -- {dashed[0]}")
-        raise
+    _, unknown = build_parser().parse_known_args(argv, args)
+    if unknown:
+        hint = f"see {program()} {args.command} --help; {DASH}"
+        raise ConfigError(f"unrecognized arguments: {' '.join(unknown)}", hint)
+    if len(args.files or ()) > 1:
+        raise ConfigError("more than one --file")
+    if len(args.titles) > 1:
+        title = " ".join(args.titles)
+        raise ConfigError(f'more than one title; quote one that has spaces: "{title}"')
     if args.quiet and args.json:
         raise ConfigError("--quiet and --json exclude each other")
     args.title = args.titles[0] if args.titles else None
@@ -647,7 +591,7 @@ def main(argv: Sequence[str] | None = None, backend: Callable[..., LibraryAPI] =
         return 128 + int(*stop.args or (signal.SIGINT,))
     except OSError as error:  # of standard output: the API's are LibraryErrors
         abandon(sys.stdout)
-        if not is_closed_pipe(error):
+        if not isinstance(error, BrokenPipeError):
             reason = f"cannot write the output: {error.strerror or error}"
         elif args.advice:
             reason = "standard output was closed"
@@ -658,19 +602,15 @@ def main(argv: Sequence[str] | None = None, backend: Callable[..., LibraryAPI] =
 
 def command(backend: Callable[..., LibraryAPI] = LibraryAPI) -> int:
     """Run main as a program, which dies of a signal that stops it: a shell's loop stops, too."""
-    handle_signals(interrupt)
+    hangup = getattr(signal, "SIGHUP", signal.SIGTERM)  # which Windows does not have
+    for signum in (signal.SIGINT, signal.SIGTERM, hangup):
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, interrupt)
     status = main(backend=backend)
-    handle_signals(signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python ends: no traceback
     if status > 128 and os.name == "posix":
         os.kill(os.getpid(), status - 128)
     return status
-
-
-def handle_signals(handler: Any) -> None:
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        signum = getattr(signal, name, None)  # Windows has not all of them
-        if signum and signal.getsignal(signum) is not signal.SIG_IGN:
-            signal.signal(signum, handler)
 
 
 def interrupt(signum: int, frame: object) -> None:

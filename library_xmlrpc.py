@@ -15,7 +15,6 @@ of a server with the default settings and stays in a session with `api` at hand.
 from __future__ import annotations
 
 import functools
-import gzip
 import http.client
 import io
 import os
@@ -37,8 +36,7 @@ if TYPE_CHECKING:
     Parse = Callable[[Any], T]  # of a reply's value: it raises where that is of another type
     Failure = type["LibraryError"]
     Headers = Mapping[str, str | bytes]
-    Response = http.client.HTTPResponse
-    Read = Callable[[Response], T]
+    Read = Callable[[http.client.HTTPResponse], T]
 
     class Book(TypedDict):
         id: int
@@ -88,11 +86,7 @@ class BookNotFoundError(ServerError):
     """There is no book with one of `ids`, or none that this user may see."""
 
     def __init__(self, ids: list[int]) -> None:
-        if len(ids) == 1:
-            message = f"Book with ID {ids[0]} does not exist"
-        else:
-            message = f"Books with IDs {', '.join(map(str, ids))} do not exist"
-        super().__init__(message)
+        super().__init__(f"there is no book with ID {', '.join(map(str, ids))}")
         self.ids = ids
 
     def __reduce__(self) -> tuple[Any, ...]:  # copies and pickles are made of the ids as well
@@ -163,7 +157,8 @@ class LibraryAPI:
     @property
     def url(self) -> str:
         """The server's, without a path."""
-        return format_url(self.scheme, self.host, self.port)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
 
     def version(self) -> dict[str, Any]:
         """The server's version, as Odoo's `common.version` gives it; needs no login."""
@@ -197,8 +192,6 @@ class LibraryAPI:
         if isinstance(titles, str):
             raise ValueError("titles must be several, not a str")
         rows = [{"name": check_title(title)} for title in titles]
-        if not rows:
-            return []
         return self._execute("create", [rows], {}, lambda reply: _ids(reply, len(rows)))
 
     def write(self, id: int, title: str) -> bool:
@@ -230,8 +223,6 @@ class LibraryAPI:
 
     def _existing(self, ids: list[int]) -> list[int]:
         """Those of `ids`, once each, whose books exist; archived ones do."""
-        if not ids:
-            return []
         # Odoo's `exists` would say so too, but is private since Odoo 19.
         context = {"active_test": False}
         found = set(self._execute("search", [[["id", "in", ids]]], {"context": context}, _ids))
@@ -295,8 +286,6 @@ class LibraryAPI:
             params: Params = (self.db, self.user, self._pwd, {})
             uid = self._call("common", "authenticate", params, _uid_or_false, ConnectError)
         except ServerError as error:
-            if f'database "{self.db}" does not exist' in error.text:
-                raise LoginError(f"{self.url} has no database {self.db!r}") from error
             raise LoginError(f"cannot log in to {self.url}: {error}", error.hint) from error
         if not uid:
             raise LoginError(
@@ -305,23 +294,20 @@ class LibraryAPI:
                 "with two-factor authentication, use an API key as the password",
             )
         self._uid, self._uid_is_remembered = uid, False
-        self._remember(uid)
+        if self._uid_cache:
+            self._remember(self._uid_cache, uid)
         return uid
 
     def _recall(self) -> int | None:
-        if self._uid_cache is None:
-            return None
         try:
-            with open(self._uid_cache, "rb") as file:
+            with open(self._uid_cache or "", "rb") as file:
                 return check_number(int(file.read(20)))
-        except (OSError, ValueError):  # absent or spoilt: it costs a login
+        except (OSError, ValueError):  # none, or spoilt: it costs a login
             return None
 
-    def _remember(self, uid: int) -> None:
+    def _remember(self, cache: str, uid: int) -> None:
         """Replace the file as a whole, so that no other process reads a part of it."""
-        if self._uid_cache is None:
-            return
-        path = os.path.abspath(self._uid_cache)
+        path = os.path.abspath(cache)
         draft = f"{path}.{os.getpid()}"
         try:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -369,7 +355,7 @@ class LibraryAPI:
         if service == "object":
             params = (self.db, self.uid, self._pwd, *params)
 
-        def read(response: Response) -> T:
+        def read(response: http.client.HTTPResponse) -> T:
             if response.status != 200:
                 raise self._http_error(response, unanswered)
             try:
@@ -411,18 +397,11 @@ class LibraryAPI:
 
     def _connect(self, deadline: float) -> socket.socket:
         """Connect to the first of the host's addresses that answers in its share of the time."""
-        # Hosts as bytes spare Python the import of its codec for international names.
-        addresses = socket.getaddrinfo(self.host.encode(), self.port, type=socket.SOCK_STREAM)
-        for untried in range(len(addresses), 0, -1):
-            address: Any = addresses[-untried][4]
-            seconds = _seconds_until(deadline) / untried
-            try:
-                sock = socket.create_connection((address[0].encode(), self.port), seconds)
-                break
-            except OSError:
-                if untried == 1:
-                    raise
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A host as bytes spares Python the import of its codec for international names.
+        host: Any = self.host.encode()
+        addresses = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
+        seconds = _seconds_until(deadline) / len(addresses)
+        sock = socket.create_connection((host, self.port), seconds)
         if self.scheme == "http":
             return sock
         sock.settimeout(_seconds_until(deadline))
@@ -436,29 +415,23 @@ class LibraryAPI:
 
     def _failure(self, kind: Failure, what: str, error: Exception) -> LibraryError:
         """The error that an exception is, in words for people."""
-        reason, hint = next(
-            (reason, hint) for types, reason, hint in _REASONS if isinstance(error, types)
-        )
-        if isinstance(error, ssl.SSLError):
-            hint = _TLS_HINTS.get(getattr(error, "verify_code", error.reason), hint)
+        words = ((reason, hint) for types, reason, hint in _REASONS if isinstance(error, types))
+        reason, hint = next(words)
+        if "WRONG_VERSION_NUMBER" in str(error):  # of TLS
+            hint = "if the server speaks plain HTTP, use http://"
         return kind(f"{what} {self.url}: {reason.format(error)}", hint)
 
-    def _http_error(self, response: Response, unanswered: Failure) -> LibraryError:
+    def _http_error(self, response: http.client.HTTPResponse, unanswered: Failure) -> LibraryError:
         """The error that a status but 200 is. After 3xx and 4xx the request was not carried out."""
         code, location = response.status, response.getheader("Location")
         status = f"HTTP {code} {http.client.responses.get(code, '')}".strip()
         hint = _HTTP_HINTS.get(code, "")
         if not 300 <= code < 500:
             return unanswered(f"no valid answer from {self.url}: {status}", hint)
-        if code == 400 and self.scheme == "http":  # nginx's on a port for TLS
-            hint = _USE_HTTPS
-        if code >= 400 or not location:
-            return ConnectError(f"{self.url} answers {status}", hint)
-        location = re.sub("//[^/]*@", "//", self._masked(location))
-        server = "/".join(location.split("/")[:3])
-        if "://" in server and server not in (self.url, re.sub(":(80|443)$", "", self.url)):
-            hint = f"no redirection is followed: use the URL {server}"
-        return ConnectError(f"{self.url} redirects to {location} ({status})", hint)
+        if code < 400 and location:
+            status += f": {re.sub('//[^/]*@', '//', self._masked(location))}"
+            hint = "no redirection is followed; if that is another server, use its URL"
+        return ConnectError(f"{self.url} answers {status}", hint)
 
     def _refusal(
         self, fault: xmlrpc.client.Fault, unanswered: Failure, message: str = ""
@@ -481,10 +454,6 @@ class LibraryAPI:
 
     def _masked(self, text: str) -> str:
         return mask(text, self.user, self._pwd)
-
-
-def format_url(scheme: str, host: str, port: object) -> str:
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def mask(text: str, user: str, pwd: str) -> str:
@@ -537,16 +506,16 @@ def _seconds_until(deadline: float) -> float:
     return seconds
 
 
-def _body(response: Response) -> bytearray:
+def _body(response: http.client.HTTPResponse) -> bytearray:
     """The body of a response, wholly there and unpacked; raises whatever it trips over."""
     packed = (response.getheader("Content-Encoding") or "").lower() in ("gzip", "x-gzip")
-    stream: Any = gzip.GzipFile(fileobj=response, mode="rb") if packed else response
+    gzip = zlib.decompressobj(wbits=31)  # which is its header and trailer
     body = bytearray()
-    while chunk := stream.read(2**16):
-        body += chunk
+    while chunk := response.read(2**16):
+        body += gzip.decompress(chunk, MAX_REPLY + 1) if packed else chunk
         if len(body) > MAX_REPLY:
             raise _BadReply(f"larger than {MAX_REPLY >> 20} MiB")
-    if response.length:
+    if response.length or (packed and not gzip.eof):
         raise http.client.IncompleteRead(b"", response.length)
     return body
 
@@ -610,41 +579,28 @@ _BOOK = re.compile(
 
 _LOCKED_OUT = "wait a minute before you try again"
 _NO_ODOO = "is that an Odoo server? from Odoo 22 on there is no XML-RPC"
-_USE_HTTPS = "if the server speaks TLS, use https://"
-_USE_HTTP = "if the server speaks plain HTTP, use http://"
+_AUTHORITY = "for a private authority, SSL_CERT_FILE has to name a file that holds its certificate"
 
 # What exceptions mean: the first that fits. Text of the server's is in none of them.
 _REASONS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str]] = [
     (socket.timeout, "timed out", "is it up? a longer timeout may help"),
     (ConnectionRefusedError, "connection refused", "start the server, or give another URL"),
     (socket.gaierror, "the host's name can't be looked up", "check its spelling and the network"),
-    (ssl.SSLCertVerificationError, "its certificate is not trusted: {0.verify_message}", ""),
-    ((ssl.SSLEOFError, ssl.SSLZeroReturnError), "connection closed", _USE_HTTP),
+    (ssl.SSLCertVerificationError, "untrusted certificate: {0.verify_message}", _AUTHORITY),
+    ((ssl.SSLEOFError, ssl.SSLZeroReturnError), "connection closed", ""),
     (ssl.SSLError, "TLS failed ({0.reason})", ""),
-    ((ConnectionError, http.client.IncompleteRead, EOFError), "connection closed", ""),
-    ((gzip.BadGzipFile, zlib.error), "not gzip", ""),
+    ((ConnectionError, http.client.IncompleteRead), "connection closed", ""),
     (OSError, "{0.strerror}", ""),
     (_BadReply, "{0}", ""),
-    (http.client.HTTPException, "not HTTP", ""),
     (Exception, "not XML-RPC", _NO_ODOO),
 ]
-
-_TLS_HINTS: dict[object, str] = {  # by OpenSSL's reason, or its code for an untrusted certificate
-    "WRONG_VERSION_NUMBER": _USE_HTTP,
-    **dict.fromkeys(  # the issuer is unknown, or itself
-        (2, 18, 19, 20, 21),
-        "for a private authority, SSL_CERT_FILE has to name a file that holds its certificate",
-    ),
-}
 
 _NO_ANSWER = "a web server answers, but Odoo behind it does not, or takes too long"
 _HTTP_HINTS = {
     401: "a web server in front of Odoo asks for a login of its own",
     403: "a web server in front of Odoo forbids it",
     404: _NO_ODOO,
-    405: _NO_ODOO,
     413: "client_max_body_size of the web server there is too small for so much at once",
-    429: "wait a while before you try again",
     **dict.fromkeys((502, 503, 504), _NO_ANSWER),
 }
 
@@ -663,11 +619,8 @@ def _one_line(text: str) -> str:
         lines = text.rpartition('\n  File "')[2].split("\n")[1:]
         message = next((line for line in lines if line.strip() and line[0] != " "), "")
     else:  # sentences, and lists with dashes
-        message = ""
-        for line in filter(None, map(str.strip, text.split("\n"))):
-            end = "," if line.startswith("- ") else "."
-            end = "" if message[-1:] in ".:;,!?" else end
-            message += f"{end} {line.removeprefix('- ')}"
+        message = re.sub(r"\n[\s-]*", "\n", text.strip())
+        message = re.sub(r"(?<![.:;,!?\s])\s*\n", "; ", message)
     message = " ".join(message.split()) or "no reason given"
     return message if len(message) <= 500 else message[:499] + "…"
 
@@ -726,10 +679,9 @@ def _struct(value: Any) -> dict[str, Any]:
 
 
 def _id(value: Any) -> int:
-    try:
-        return check_number(value)
-    except ValueError:
-        raise _BadReply("not an ID") from None
+    if type(value) is not int or not 1 <= value <= MAX_ID:
+        raise _BadReply("not an ID")
+    return value
 
 
 def _uid_or_false(value: Any) -> int:
@@ -757,20 +709,16 @@ def _books(value: Any) -> Iterable[Book]:
 
 
 def _book(row: Any) -> Book:
-    name = _struct(row).get("name")
-    if name is False or name is None:  # a field without a value
-        name = ""
+    name = _struct(row).get("name") or ""  # False is a field without a value
     if not isinstance(name, str):
         raise _BadReply("not a title")
     return {"id": _id(row.get("id")), "name": name}
 
 
 if __name__ == "__main__":
-    from pprint import pprint
-
     api = LibraryAPI("localhost", 8069, "odoo-dev", "admin", "admin")
     try:
-        pprint(api.search_read())
+        print(*api.search_read(), sep="\n")
     except LibraryError as error:
         print(f"library_xmlrpc.py: error: {error}", file=sys.stderr)
         if not sys.flags.interactive:

@@ -72,10 +72,6 @@ class ArgumentTests(unittest.TestCase):
         self.assertRaises(ConnectError, self.api.create, "&" * 3000)
         self.assertRaises(ValueError, self.api.create, "&" * 3001)
 
-    def test_what_asks_nothing(self) -> None:
-        self.assertEqual(self.api.create_many([]), [])
-        self.assertEqual(self.api.unlink_many([]), [])
-
     def test_settings_that_no_server_has(self) -> None:
         for name, value in (
             *(

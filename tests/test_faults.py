@@ -274,19 +274,17 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
             self.check("list", status=1, err=f"library.py: error: {column}\n")
 
     def test_redirections(self) -> None:
-        port = self.proxy.address[1]
-        use = "no redirection is followed: use the URL"
-        elsewhere = f"{use} https://odoo.example"
-        for location, shown, hint in (
-            ("/web/login", "/web/login", ""),
-            (f"http://127.0.0.1:{port}/web", f"http://127.0.0.1:{port}/web", ""),
-            ("https://eva:x@odoo.example/y", "https://odoo.example/y", elsewhere),
-            (f"{self.proxy.url}0/y", f"{self.proxy.url}0/y", f"{use} {self.proxy.url}0"),
+        for location, shown in (
+            ("/web/login", "/web/login"),
+            ("https://eva:x@odoo.example/y", "https://odoo.example/y"),
         ):
             reply = http(b"", "302 Found", (f"Location: {location}",))
             err = self.check_fault("create", sends(reply), NOTHING_CHANGED)
-            lines = [f"error: {self.proxy.url} redirects to {shown} (HTTP 302 Found)", hint]
-            self.assertEqual(err, "".join(f"library.py: {line}\n" for line in lines if line))
+            self.assertEqual(
+                err,
+                f"library.py: error: {self.proxy.url} answers HTTP 302 Found: {shown}\n"
+                "library.py: no redirection is followed; if that is another server, use its URL\n",
+            )
 
     def test_a_web_server_without_odoo_behind_it(self) -> None:
         for status in ("502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"):
@@ -358,7 +356,7 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
             self.run_cli("add", "Emma")
         self.assertIn(b"\r\nAccept-Encoding: gzip\r\n", requests[0])
         with self.proxy.answering("create", sends(packed(b"no gzip"))):
-            self.check("add", "Emma", status=4, err=re.compile(": not gzip\n"))
+            self.check("add", "Emma", status=4, err=re.compile(": not XML-RPC\n"))
 
     def test_books_without_a_title(self) -> None:
         book = "<value><struct>{}</struct></value>"

@@ -57,7 +57,7 @@ REPLIES = (
     (LOST, ERROR[:-1], "HTTP 500"),
     (LOST, http(b'{"message": "no upstream"}', "502 X"), "HTTP 502"),
     (LOST, http(b"true", "503 X"), "HTTP 503"),
-    (NOT_SERVED, http(b"", "303 X", ("Location: /web/login",)), "redirects to /web/login"),
+    (NOT_SERVED, http(b"", "303 X", ("Location: /web/login",)), "HTTP 303 See Other: /web/login"),
     (NOT_SERVED, http(HTML, "401 X"), "a login of its own"),
     (NOT_SERVED, exception("401 X", "werkzeug.exceptions.Unauthorized", f"No {KEY}"), NO_KEY),
     (NOT_SERVED, exception("403 X", "odoo.exceptions.AccessDenied", f"No {KEY}"), r"No \*\*\*\n"),
@@ -70,7 +70,7 @@ REPLIES = (
 # Exceptions that refuse: with each the code that XML-RPC has for it, and what is said.
 EXCEPTIONS = (
     ("403 X", "odoo.exceptions.AccessError", "No:\n\n\t- Administrator", 4, "No: Administrator\n"),
-    ("422 X", "odoo.exceptions.ValidationError", f"No\n{KEY}", 2, r"error: No\. \*\*\*\n"),
+    ("422 X", "odoo.exceptions.ValidationError", f"No\n{KEY}", 2, r"error: No; \*\*\*\n"),
     ("422 X", "odoo.addons.x.Busy", "Wait", 2, "error: Wait\n"),
     ("422 X", "UserError", "", 2, "error: UserError:"),
     ("404 X", "odoo.exceptions.MissingError", "Gone", 2, "error: Gone\n"),

@@ -57,7 +57,7 @@ class StreamTests(ProcessTestCase):
         self.check_shell(f"$library add --file {self.fill(1000)} | true", 0, "", "")
         self.check_shell("$library --help | true", 0, "", "")
         self.check_shell("$library add Emma | true", 0, "", "")
-        missing = "library.py: error: Book with ID 99999 does not exist\n"
+        missing = "library.py: error: there is no book with ID 99999\n"
         self.check_shell(
             "id=$($library add -q Emma); $library del $id 99999 | true", 1, "", missing
         )
