@@ -3,15 +3,14 @@
 
     export ODOO_TEST_DB_FILTER=odoo-bench
     tests/real_odoo 19 python3 tests/bench.py
-    tests/real_odoo 19 --workers 3 python3 tests/bench.py --only a,d --rounds 5
+    tests/real_odoo 19 --workers 3 python3 tests/bench.py --only a d --rounds 5
 
 library.py is compared with scripts that do the same on bare xmlrpc.client (the uid known, or with
 a login first), with OdooRPC, ERPpeek and Odooly where this Python has them, and with its edition
-on JSON-2. It happens in a database of 100,000 books, odoo-bench-100000, and for growth in smaller
-ones too, made on the first run and kept; Odooly and JSON-2 need the filter to find them. What is
-compared runs in turn, a process each, and medians count, so that what else the machine does
-strikes all alike. Times differ from machine to machine; their ratios, which the table shows, much
-less. A missed goal is a finding, no failure: the exit status is 0.
+on JSON-2. It happens in a database of 100,000 books, and for growth in smaller ones too, made on
+the first run and kept. What is compared runs in turn, a process each, and medians count, so that
+what else the machine does strikes all alike. Times differ from machine to machine; their ratios,
+which the table shows, much less. A missed goal is a finding, no failure: the exit status is 0.
 """
 
 from __future__ import annotations
@@ -23,14 +22,13 @@ import math
 import os
 import platform
 import random
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import xmlrpc.client
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,54 +40,43 @@ WORDS = """the of and in a old new white black lost last first night day sea wha
 winter summer river road city island king queen captain doctor stranger daughter brother letter
 history art war peace love death memory silence shadow light fire stone glass paper"""
 
-# --- What the client is compared with: scripts, with the client's settings and output ------------
-
+# What the client is compared with: scripts, with its settings and output.
 SETTINGS = """
 import os, sys
 url, db, user, pwd = (os.environ["ODOO_" + name] for name in ("URL", "DB", "USER", "PASSWORD"))
 domain = [["name", "ilike", title] for title in sys.argv[1:]]
 """
-SHOW = """
-for book in books:
-    print(book["id"], book["name"])
-"""
-BARE = f"""
+BARE = """
 import argparse  # as each command line does
 import xmlrpc.client
-{SETTINGS}
 proxy = xmlrpc.client.ServerProxy(url + "/xmlrpc/2/object")
 
 def call(method, *args, **kwargs):
     return proxy.execute_kw(db, uid, pwd, "library.book", method, args, kwargs)
 
-def add(titles):
-    for id, title in zip(call("create", [{{"name": title}} for title in titles]), titles):
-        print(f"Book added with ID {{id}} for title {{title}}.")
-    sys.stdout.flush()
-
-def add_file(size):
-    with open(sys.argv[1], encoding="utf-8") as file:
-        titles = file.read().splitlines()
+def add(titles, size=1):
     for start in range(0, len(titles), size):
-        add(titles[start : start + size])
+        batch = titles[start : start + size]
+        for id, title in zip(call("create", [{"name": title} for title in batch]), batch):
+            print(f"Book added with ID {id} for title {title}.")
+        sys.stdout.flush()
+
+common = xmlrpc.client.ServerProxy(url + "/xmlrpc/2/common")
 """
-UID_KNOWN = f"""{BARE}
-uid = int(os.environ["ODOO_UID"])
-"""
-LOGIN = f"""{BARE}
-uid = xmlrpc.client.ServerProxy(url + "/xmlrpc/2/common").authenticate(db, user, pwd, {{}})
-"""
-LIST = 'books = call("search_read", domain, fields=["name"])' + SHOW
+LOGIN = SETTINGS + BARE + "uid = common.authenticate(db, user, pwd, {})\n"
+UID_KNOWN = SETTINGS + BARE + "uid = 2\n"
+SHOW = "for book in books: print(book['id'], book['name'])"
+LIST = "books = call('search_read', domain, fields=['name'])\n" + SHOW
 ADD = "add(sys.argv[1:])"
+ADD_FILE = "add(open(sys.argv[1], encoding='utf-8').read().splitlines(), {})"
 SET = """
 call("write", [int(sys.argv[1])], {"name": sys.argv[2]})
 print(f"Title of Book ID {sys.argv[1]} set to {sys.argv[2]}.")
 """
 OTHERS = {
     "OdooRPC": """
-import odoorpc, urllib.parse
-server = urllib.parse.urlsplit(url)
-odoo = odoorpc.ODOO(server.hostname, port=server.port)
+import odoorpc
+odoo = odoorpc.ODOO("127.0.0.1", port=int(url.split(":")[-1]))
 odoo.login(db, user, pwd)
 books = odoo.env["library.book"].search_read(domain, ["name"])
 """,
@@ -105,16 +92,14 @@ books = client.env.execute("library.book", "search_read", domain, ["name"])
 """,
 }
 
-# --- Measuring -----------------------------------------------------------------------------------
-
 
 class Job(NamedTuple):
     """A process to measure."""
 
     name: str
-    argv: Sequence[str]
     lines: int  # that it prints if all is well
-    environ: Mapping[str, str]  # beside the Bench's
+    argv: Sequence[str]  # of Python
+    environ: Mapping[str, str] = {}  # beside the Bench's
 
 
 class Run(NamedTuple):
@@ -125,95 +110,72 @@ class Run(NamedTuple):
     peak: float  # MiB of memory
 
 
-class Catalogue:
-    """A database of so many books, made on the first run and kept."""
-
-    def __init__(self, url: str, size: int, workers: int) -> None:
-        self.db, self.size = f"odoo-bench-{size}", size
-        self._url = f"{url}/xmlrpc/2"
-        databases = xmlrpc.client.ServerProxy(f"{self._url}/db")
-        if not databases.db_exist(self.db):
-            report(f"making the database {self.db}, which takes a while")
-            databases.duplicate_database("admin", "odoo-dev", self.db)
-        common = xmlrpc.client.ServerProxy(f"{self._url}/common")
-        self.uid: Any = common.authenticate(self.db, "admin", "admin", {})
-        self.trim()
-        for start in range(self.call("search_count", []), size, BATCH):
-            numbers = range(start, min(start + BATCH, size))
-            self.call("create", [{"name": make_title(number)} for number in numbers])
-        with ThreadPoolExecutor(2 * workers or 1) as pool:  # so that each loads the database
-            list(pool.map(lambda _: self.call("search_count", []), range(10 * workers)))
-
-    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        server = xmlrpc.client.ServerProxy(f"{self._url}/object")  # which is one thread's own
-        params = (self.db, self.uid, "admin", "library.book", method, args, kwargs)
-        return server.execute_kw(*params)
-
-    def trim(self) -> None:
-        """Delete what was added to the oldest books."""
-        while ids := self.call("search", [], order="id", offset=self.size, limit=10_000):
-            self.call("unlink", ids)
+def others(lines: int, *args: str) -> list[Job]:
+    """The scripts on other libraries, where they are installed."""
+    found = [name for name in OTHERS if importlib.util.find_spec(name.lower())]
+    return [Job(name, lines, ("-c", SETTINGS + OTHERS[name] + SHOW, *args)) for name in found]
 
 
 class Bench:
-    """A server with catalogues, the largest at hand, and a folder of what is measured on it."""
+    """A server with catalogues of books, and the home folder of what is measured on it."""
 
-    def __init__(self, url: str, folder: Path, rounds: int, quick: bool) -> None:
-        self._url, self.folder = url, folder
-        self.rounds = 1 if quick else rounds
-        self.long_rounds = 1 if quick else max(3, rounds // 4)
+    def __init__(self, url: str, home: str, rounds: int, quick: bool) -> None:
+        self._url, self._home = url, home
+        self.rounds, self.long_rounds = (1, 1) if quick else (rounds, max(3, rounds // 4))
         self.sizes = (1000, 10_000) if quick else (1000, 10_000, BOOKS)
-        self.workers = int(os.environ.get("ODOO_TEST_WORKERS", "0"))
-        version: Any = xmlrpc.client.ServerProxy(f"{url}/xmlrpc/2/common").version()
-        self.version, self.major = version["server_version"], version["server_version_info"][0]
-        # Of the user's environment PATH alone. PYTHONDONTWRITEBYTECODE would have each command
-        # compile library_xmlrpc.py, and PYTHONUNBUFFERED write each line by itself: some machines
-        # set them, an ordinary user has neither.
-        self._environ = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "LC_ALL": "C.UTF-8",
-            "HOME": str(folder),
-            **{"ODOO_URL": url, "ODOO_USER": "admin", "ODOO_PASSWORD": "admin"},
-        }
-        (folder / "tests").mkdir()
-        for module in (CLIENT, "library_xmlrpc.py", JSON2):  # which may be edited meanwhile
-            shutil.copy(CHECKOUT / module, folder / module)
-        self._catalogues: dict[int, Catalogue] = {}
-        self.books = self.catalogue(BOOKS)
-        self._environ.update(ODOO_DB=self.books.db, ODOO_UID=str(self.books.uid))
+        self.workers = int(os.environ["ODOO_TEST_WORKERS"])
+        self.version = int(os.environ["ODOO_TEST_VERSION"])
+        # Without PYTHONDONTWRITEBYTECODE and PYTHONUNBUFFERED, which some machines set, and which
+        # would have each command compile library_xmlrpc.py, and write each line by itself.
+        self._environ = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": home}
+        self._environ.update(ODOO_URL=url, ODOO_USER="admin", ODOO_PASSWORD="admin")
+        self._ready: list[int] = []
+        self._environ["ODOO_DB"] = self.catalogue(BOOKS)
 
-    def catalogue(self, size: int) -> Catalogue:
-        if size not in self._catalogues:
-            self._catalogues[size] = made = Catalogue(self._url, size, self.workers)
-            job = self.job("warm-up", 1, CLIENT, "list", "--limit", "1", ODOO_DB=made.db)
-            self.run(job)  # keeps bytecode and uid
-        return self._catalogues[size]
+    def call(self, size: int, method: str, *args: Any, **kwargs: Any) -> Any:
+        server = xmlrpc.client.ServerProxy(f"{self._url}/xmlrpc/2/object")  # a thread's own
+        params = (f"odoo-bench-{size}", 2, "admin", "library.book", method, args, kwargs)
+        return server.execute_kw(*params)
 
-    def job(self, name: str, lines: int, file: str, *args: str, **environ: str) -> Job:
-        return Job(name, (sys.executable, str(self.folder / file), *args), lines, environ)
+    def catalogue(self, size: int) -> str:
+        """The name of a database of so many books, made on the first run and kept."""
+        db = f"odoo-bench-{size}"
+        if size in self._ready:
+            return db
+        databases = xmlrpc.client.ServerProxy(f"{self._url}/xmlrpc/2/db")
+        if not databases.db_exist(db):
+            report(f"making the database {db}, which takes a while")
+            databases.duplicate_database("admin", "odoo-dev", db)
+        self.trim(size)
+        for start in range(self.call(size, "search_count", []), size, BATCH):
+            numbers = range(start, min(start + BATCH, size))
+            self.call(size, "create", [{"name": make_title(number)} for number in numbers])
+        with ThreadPoolExecutor(2 * self.workers or 1) as pool:  # so that each loads the database
+            list(pool.map(lambda _: self.call(size, "search_count", []), range(10 * self.workers)))
+        warm_up = (CLIENT, "list", "--limit", "1")  # which keeps bytecode and uid
+        self.run(Job("warm-up", 1, warm_up, {"ODOO_DB": db}))
+        self._ready.append(size)
+        return db
 
-    def script(self, name: str, lines: int, script: str, *args: str) -> Job:
-        return Job(name, (sys.executable, "-c", script, *args), lines, {})
-
-    def others(self, lines: int, *args: str) -> list[Job]:
-        """The scripts on other libraries, where they are installed."""
-        found = [name for name in OTHERS if importlib.util.find_spec(name.lower())]
-        return [self.script(name, lines, SETTINGS + OTHERS[name] + SHOW, *args) for name in found]
+    def trim(self, size: int) -> None:
+        """Delete what was added to the oldest books."""
+        while ids := self.call(size, "search", [], order="id", offset=size, limit=10_000):
+            self.call(size, "unlink", ids)
 
     def titles(self, count: int) -> str:
         """The path of a file of titles."""
-        path = self.folder / f"{count} titles"
-        with path.open("w", encoding="utf-8") as file:
+        path = f"{self._home}/{count} titles"
+        with open(path, "w", encoding="utf-8") as file:
             file.writelines(f"{make_title(number)}\n" for number in range(count))
-        return str(path)
+        return path
 
     def run(self, job: Job) -> Run:
         """Run a process to its end, its output to a pipe. Raises RuntimeError where it fails."""
-        # Linux counts a parent's own peak of memory as its child's too: so this process keeps
-        # small, and holds neither outputs nor all the titles.
+        # Linux counts a parent's peak of memory as its child's too: so this process keeps small.
         first, lines, started = 0.0, 0, time.perf_counter()
-        pipe, environ = subprocess.PIPE, {**self._environ, **job.environ}
-        with subprocess.Popen(job.argv, env=environ, stdout=pipe, stderr=pipe) as process:
+        argv, environ = (sys.executable, *job.argv), {**self._environ, **job.environ}
+        pipe = subprocess.PIPE
+        with subprocess.Popen(argv, cwd=CHECKOUT, env=environ, stdout=pipe, stderr=pipe) as process:
             assert process.stdout and process.stderr
             while chunk := os.read(process.stdout.fileno(), 65536):
                 first = first or time.perf_counter() - started
@@ -233,9 +195,20 @@ class Bench:
             report(f"{what}: round {number} of {rounds}")
             for job in jobs:
                 runs[job.name].append(self.run(job))
-                for catalogue in self._catalogues.values():
-                    catalogue.trim()
+                for size in self._ready:
+                    self.trim(size)
         return {name: Run(*map(statistics.median, zip(*runs[name]))) for name in runs}
+
+    def short(self, what: str, lines: int, text: str, *args: str) -> dict[str, Run]:
+        """What a command for one book or a few takes, and scripts that do the same."""
+        jobs = [
+            Job("client", lines, (CLIENT, what, *args)),
+            Job("one call, uid known", lines, ("-c", UID_KNOWN + text, *args)),
+            Job("one call after a login", lines, ("-c", LOGIN + text, *args)),
+        ]
+        if text is LIST:
+            jobs += others(lines, *args)
+        return self.measure(what, self.rounds, jobs)
 
 
 def report(step: str) -> None:
@@ -246,109 +219,78 @@ def make_title(number: int) -> str:
     """The title of the book of this number, the same each time."""
     chance = random.Random(number)
     words = chance.choices(WORDS.split(), k=chance.randint(2, 7))
-    if number % (BOOKS // MOBY) == 2500:
-        words.append("Moby")
+    words += ["Moby"] * (number % (BOOKS // MOBY) == 2500)
     return f"{' '.join(words).capitalize()}, {chance.randint(1500, 2030)}"
 
 
-# --- The sections: each measures and gives rows of the table -------------------------------------
-
-
-class Row(NamedTuple):
+def print_row(
+    what: str, against: str, ratio: float, medians: str, low: float = 0, high: float = math.inf
+) -> None:
     """A comparison of medians, whose goal is from `low` to `high`."""
-
-    what: str
-    against: str
-    value: float  # a ratio, unless there is a unit
-    medians: str
-    low: float = 0
-    high: float = math.inf
-    unit: str = ""
-
-    def cells(self) -> tuple[str, ...]:
-        def show(value: float) -> str:
-            return f"{value:.2f}" if value < 10 else f"{value:.0f}{self.unit}"
-
-        goals = [f">= {show(self.low)}"] * (self.low > 0)
-        goals += [f"<= {show(self.high)}"] * (self.high < math.inf)
-        verdict = "ok" if self.low <= self.value <= self.high else "missed"
-        goal = (", ".join(goals), verdict) if goals else ("", "")
-        return self.what, self.against, show(self.value), *goal, self.medians
+    goal = ", ".join([f">= {low:.2f}"] * (low > 0) + [f"<= {high:.2f}"] * (high < math.inf))
+    goal += (": ok" if low <= ratio <= high else ": missed") if goal else ""
+    print(f"| {what:33} | {against:26} | {ratio:6.2f} | {goal:20} | {medians} |", flush=True)
 
 
 def ms(*seconds: float) -> str:
-    digits = 0 if min(seconds) > 0.01 else 3
-    return " / ".join(f"{each * 1e3:.{digits}f}" for each in seconds)
+    return " / ".join(f"{each * 1e3:.3f}" for each in seconds) + " ms"
 
 
-def beside(what: str, times: dict[str, Run], goals: dict[str, float]) -> Iterator[Row]:
+def compare(what: str, times: dict[str, Run], goals: Mapping[str, float]) -> None:
     """The time of the first of `times` beside each of the others."""
-    mine, *others = (run.seconds for run in times.values())
-    for name, other in zip(list(times)[1:], others):
-        medians = f"{ms(mine, other)} ms"
-        yield Row(what, name, mine / other, medians, high=goals.get(name, math.inf))
+    mine, *rest = (run.seconds for run in times.values())
+    for name, other in zip(list(times)[1:], rest):
+        print_row(what, name, mine / other, ms(mine, other), high=goals.get(name, math.inf))
 
 
-def short(bench: Bench, command: str, lines: int, script: str, *args: str) -> dict[str, Run]:
-    """What a command for one book or a few takes, and scripts that do the same."""
-    jobs = [
-        bench.job("client", lines, CLIENT, command, *args),
-        bench.script("one call, uid known", lines, UID_KNOWN + script, *args),
-        bench.script("one call after a login", lines, LOGIN + script, *args),
-    ]
-    if script is LIST:
-        jobs += bench.others(lines, *args)
-    return bench.measure(command, bench.rounds, jobs)
-
-
-def section_a(bench: Bench) -> Iterator[Row]:
+def section_a(bench: Bench) -> None:
     goals = {"one call, uid known": 1.10}
-    if bench.major >= 17:  # a login is costly since
+    if bench.version >= 17:  # a login is costly since
         goals["one call after a login"] = 0.30
-    yield from beside("list moby", short(bench, "list", MOBY, LIST, "moby"), goals)
+    compare("list moby", bench.short("list", MOBY, LIST, "moby"), goals)
 
 
-def section_b(bench: Bench) -> Iterator[Row]:
+def section_b(bench: Bench) -> None:
     title = "The Confidence-Man"
-    yield from beside("add", short(bench, "add", 1, ADD, title), {})
-    id = bench.books.call("search", [["name", "not ilike", "moby"]], order="id", limit=1)[0]
-    yield from beside("set (two calls)", short(bench, "set", 1, SET, str(id), title), {})
+    compare("add", bench.short("add", 1, ADD, title), {})
+    (id,) = bench.call(BOOKS, "search", [], order="id", limit=1)
+    compare("set (two calls)", bench.short("set", 1, SET, str(id), title), {})
 
 
-def section_c(bench: Bench) -> Iterator[Row]:
+def section_c(bench: Bench) -> None:
     many, few = 10_000, 500
-    batches, singly = (UID_KNOWN + f"add_file({size})" for size in (BATCH, 1))
+    batches, singly = (UID_KNOWN + ADD_FILE.format(size) for size in (BATCH, 1))
     jobs = [
-        bench.job("client", many, CLIENT, "add", "--file", bench.titles(many)),
-        bench.script("the same batches", many, batches, bench.titles(many)),
-        bench.script("a call a title", few, singly, bench.titles(few)),
+        Job("client", many, (CLIENT, "add", "--file", bench.titles(many))),
+        Job("the same batches", many, ("-c", batches, bench.titles(many))),
+        Job("a call a title", few, ("-c", singly, bench.titles(few))),
     ]
     times = bench.measure("add --file", bench.long_rounds, jobs)
     single, mine = times.pop("a call a title").seconds / few, times["client"].seconds / many
-    yield from beside(f"add --file, {many} titles", times, {"the same batches": 1.20})
-    medians = f"{ms(single, mine)} ms a title"
-    yield Row("a call a title", f"add --file, {many} titles", single / mine, medians, low=15)
+    what = f"add --file, {many} titles"
+    compare(what, times, {"the same batches": 1.20})
+    print_row("a call a title", what, single / mine, f"{ms(single, mine)} a title", low=15)
 
 
-def section_d(bench: Bench) -> Iterator[Row]:
+def section_d(bench: Bench) -> None:
     jobs = [
-        bench.job("client", BOOKS, CLIENT, "list"),
-        bench.script("one search_read", BOOKS, UID_KNOWN + LIST),
-        *bench.others(BOOKS),
+        Job("client", BOOKS, (CLIENT, "list")),
+        Job("one search_read", BOOKS, ("-c", UID_KNOWN + LIST)),
+        *others(BOOKS),
     ]
     times = bench.measure("list", bench.long_rounds, jobs)
     what, mine, raw = f"list, {BOOKS} books", times["client"], times["one search_read"]
-    peaks = " / ".join(f"{run.peak:.0f}" for run in times.values()) + " MiB"
     goals = {"one search_read": 0.60, "OdooRPC": 1.1, "Odooly": 1.1}
-    if bench.major >= 19:  # where pages by ID cost a single process much more than all at once
+    if bench.version >= 19:  # where pages by ID cost a single process much more than all at once
         goals = {**goals, "one search_read": 0.55} if bench.workers else {"one search_read": 0.70}
-    yield from beside(what, times, goals)
-    medians = f"{ms(mine.first, raw.first)} ms"
-    yield Row(f"{what}: first row", "one search_read", mine.first / raw.first, medians, high=0.05)
-    yield Row(f"{what}: memory", "(those above)", mine.peak, peaks, high=40, unit=" MiB")
+    compare(what, times, goals)
+    medians, first = ms(mine.first, raw.first), mine.first / raw.first
+    print_row(f"{what}: first row", "one search_read", first, medians, high=0.05)
+    peaks = " / ".join(f"{run.peak:.0f}" for run in times.values()) + " MiB"
+    print_row(f"{what}: MiB", "(those above)", mine.peak, peaks, high=40)
 
 
-def section_e(bench: Bench) -> Iterator[Row]:
+def section_e(bench: Bench) -> None:
     """The time per book in catalogues that a command lists, or doubles, beside the largest's.
 
     Both are less the time for one: at 1,000 that, of Python's start, would be most of all.
@@ -357,22 +299,23 @@ def section_e(bench: Bench) -> Iterator[Row]:
         jobs = []
         for size in (1, *bench.sizes):
             args = ("list",) if verb == "list" else ("add", "--file", bench.titles(size))
-            db = bench.catalogue(size).db
-            jobs.append(bench.job(str(size), size, CLIENT, *args, ODOO_DB=db))
+            environ = {"ODOO_DB": bench.catalogue(size)}
+            jobs.append(Job(str(size), size, (CLIENT, *args), environ))
         # The short ones, where noise is a larger part, four times as often as the long one.
         times = bench.measure(f"{verb} by size", bench.long_rounds, jobs[:-1] * 4 + jobs[-1:])
         start, *rest = (run.seconds for run in times.values())
         *smaller, largest = ((run - start) / (size - 1) for run, size in zip(rest, bench.sizes))
         for size, mine in zip(bench.sizes, smaller):
-            what, medians = f"{verb}, per book of {size}", f"{ms(mine, largest)} ms a book"
-            yield Row(what, f"of {bench.sizes[-1]}", mine / largest, medians, low=0.85, high=1.15)
+            what, medians = f"{verb}, per book of {size}", f"{ms(mine, largest)} a book"
+            against = f"of {bench.sizes[-1]}"
+            print_row(what, against, mine / largest, medians, low=0.85, high=1.15)
 
 
-def section_f(bench: Bench) -> Iterator[Row]:
-    if bench.major < 19:
+def section_f(bench: Bench) -> None:
+    if bench.version < 19:
         return
-    key = os.environ["ODOO_TEST_KEY_ADMIN"]
-    bench.run(bench.job("warm-up", 1, JSON2, "list", "--limit", "1", ODOO_API_KEY=key))
+    key = {"ODOO_API_KEY": os.environ["ODOO_TEST_KEY_ADMIN"]}
+    bench.run(Job("warm-up", 1, (JSON2, "list", "--limit", "1"), key))
     few, many, titles = bench.rounds, bench.long_rounds, bench.titles(10_000)
     for what, rounds, lines, *args in (
         ("list moby", few, MOBY, "list", "moby"),
@@ -380,38 +323,28 @@ def section_f(bench: Bench) -> Iterator[Row]:
         ("add", few, 1, "add", "The Confidence-Man"),
         ("add --file, 10000 titles", many, 10_000, "add", "--file", titles),
     ):
-        json2 = bench.job("JSON-2", lines, JSON2, *args, ODOO_API_KEY=key)
-        jobs = [json2, bench.job("XML-RPC", lines, CLIENT, *args)]
-        yield from beside(f"{what}: JSON-2", bench.measure(what, rounds, jobs), {})
+        json2 = Job("JSON-2", lines, (JSON2, *args), key)
+        jobs = [json2, Job("XML-RPC", lines, (CLIENT, *args))]
+        compare(f"{what}: JSON-2", bench.measure(what, rounds, jobs), {})
 
 
 SECTIONS = dict(zip("abcdef", (section_a, section_b, section_c, section_d, section_e, section_f)))
 
 
-def print_table(rows: Sequence[Row]) -> None:
-    table = [("what", "against", "ratio", "goal", "", "medians"), *(row.cells() for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table)]
-    table.insert(1, tuple("-" * width for width in widths))
-    for line in table:
-        print("|", " | ".join(cell.ljust(width) for cell, width in zip(line, widths)), "|")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     parser = argparse.ArgumentParser(description="Measure what the client costs on a real server.")
     parser.add_argument("--rounds", type=int, default=15, help="of the short commands (15)")
-    parser.add_argument("--only", default=",".join(SECTIONS), help="sections: a,b,c,d,e,f")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections")
     parser.add_argument("--quick", action="store_true", help="a trial: one round, less in e")
-    args = parser.parse_args(argv)
-    sections = args.only.split(",")
+    args = parser.parse_args()
     url = os.environ.get("ODOO_TEST_URL")
-    if args.rounds < 1 or not SECTIONS.keys() >= set(sections):
-        parser.error(f"--rounds takes 1 or more, --only some of {','.join(SECTIONS)}")
-    if not url or "ODOO_TEST_DB_FILTER" not in os.environ:
+    if not url or "ODOO_TEST_DB_FILTER" not in os.environ:  # Odooly and JSON-2 need the filter
         parser.error("run it by tests/real_odoo, with ODOO_TEST_DB_FILTER=odoo-bench")
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(url, Path(folder), args.rounds, args.quick)
-        rows = [row for section in sections for row in SECTIONS[section](bench)]
-    print_table(rows)
+    with tempfile.TemporaryDirectory() as home:
+        bench = Bench(url, home, args.rounds, args.quick)
+        print("| what | against | ratio | goal | medians |\n| --- | --- | --- | --- | --- |")
+        for section in args.only:
+            SECTIONS[section](bench)
     print(
         f"\n{datetime.date.today()}, Python {platform.python_version()}, Odoo {bench.version} with "
         f"{bench.workers or 'no'} workers, {bench.rounds} rounds, {bench.long_rounds} of long ones"

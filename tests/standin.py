@@ -12,7 +12,6 @@ takes 25 ms, and has no conflicts, because it runs one transaction at a time.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -27,6 +26,8 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from xmlrpc.client import Fault, dumps, loads
 from xmlrpc.server import SimpleXMLRPCRequestHandler, SimpleXMLRPCServer
+
+Rows = list[dict[str, Any]]
 
 MODEL = "library.book"
 DATABASES: dict[str, list[str]] = {"odoo-dev": [MODEL], "odoo-empty": []}  # and their models
@@ -85,16 +86,14 @@ class Books:
     def search(self, domain: Any, /, *, limit: int | None = None) -> list[int]:
         return [book["id"] for book in self.search_read(domain, ["name"], limit=limit)]
 
-    def search_read(
-        self, domain: Any, /, fields: list[str], *, limit: int | None = None
-    ) -> list[dict[str, Any]]:
+    def search_read(self, domain: Any, /, fields: Any, *, limit: int | None = None) -> Rows:
         if limit is not None and limit < 1:
             raise _unknown(f"the limit {limit}")
         if self._active_test and not any(leaf[0] == "active" for leaf in domain):
             domain = [["active", "=", True], *domain]
         return self._select(domain, fields, limit or -1)
 
-    def read(self, ids: Any, /, fields: list[str]) -> list[dict[str, Any]]:
+    def read(self, ids: Any, /, fields: Any) -> Rows:
         if fields == ["id"]:  # for which Odoo looks nothing up
             return [{"id": id} for id in ids]
         books = {book["id"]: book for book in self._select([["id", "in", ids]], fields)}
@@ -105,7 +104,7 @@ class Books:
         sql = "INSERT INTO book (name, active) VALUES (:name, :active)"
         return self._sql(sql, row).lastrowid or 0
 
-    def _select(self, domain: Any, fields: list[str], limit: int = -1) -> list[dict[str, Any]]:
+    def _select(self, domain: Any, fields: Any, limit: int = -1) -> Rows:
         if fields != ["name"]:
             raise _unknown(f"the fields {fields}")
         where, params = ["1"], []
@@ -131,8 +130,7 @@ def _json(ids: Any) -> str:
 
 
 def _lower(text: str) -> str:
-    """Letter by letter, as PostgreSQL: a sigma that ends a word is no special case."""
-    return "".join(letter.lower()[0] for letter in text)
+    return "".join(letter.lower()[0] for letter in text)  # as PostgreSQL: no sigma is special
 
 
 class _Handler(SimpleXMLRPCRequestHandler):
@@ -144,15 +142,11 @@ class _Handler(SimpleXMLRPCRequestHandler):
 
 
 class StandIn(ThreadingMixIn, SimpleXMLRPCServer):
-    """The server, on a port of 127.0.0.1, within a `with`.
+    """The server, on a port of 127.0.0.1 (0: a free one), within a `with`.
 
-    Args:
-        path: of the file with the books; without one they are in memory.
-        port: 0 for a free one.
-        version: "14.0", or "19.0", which it calls itself and by whose form it writes its replies.
-
-    Attributes:
-        requests: what was called, in order: "version", "authenticate", a method of the model's.
+    Without a path the books are in memory. `version` is "14.0" or "19.0": it calls itself so, and
+    writes its replies in that form. `requests` are the methods called, in order: "version",
+    "authenticate", or one of the model's.
     """
 
     daemon_threads = True
@@ -257,14 +251,10 @@ class StandIn(ThreadingMixIn, SimpleXMLRPCServer):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="standin.py",
-        usage="%(prog)s [-h] [COMMAND ...]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    command = parser.parse_args().command
+    command = sys.argv[1:]
+    if command in (["-h"], ["--help"]):
+        print(__doc__)
+        return 0
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     path = os.path.join(cache, "library-standin", "books.sqlite")
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -272,16 +262,14 @@ def main() -> int:
         with StandIn(path, 0 if command else 8069) as standin:
             return _run(command, standin.url) if command else _serve(standin.url, path)
     except OSError as error:
-        parser.error(f"{command[0] if command else 'port 8069'}: {error.strerror}")
+        sys.exit(f"standin.py: error: {command[0] if command else 'port 8069'}: {error.strerror}")
 
 
 def _run(command: list[str], url: str) -> int:
     """Run a command that finds the server, and give its exit status as a shell does."""
     environ = dict(os.environ, ODOO_URL=url, ODOO_DB="odoo-dev", ODOO_USER="admin")
-    environ["ODOO_PASSWORD"] = "admin"
+    environ.update(ODOO_PASSWORD="admin", ODOO_API_KEY="", ODOO_PROFILE="")
     environ["XDG_CACHE_HOME"] = os.devnull  # what it remembers of this port is no use later
-    for name in ("ODOO_API_KEY", "ODOO_PROFILE"):
-        environ.pop(name, None)
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the command too, which decides
     process = subprocess.Popen(command, env=environ)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
@@ -290,12 +278,9 @@ def _run(command: list[str], url: str) -> int:
 
 
 def _serve(url: str, path: str) -> int:
-    print(
-        f"Serving {url}: database odoo-dev, user admin, password admin.\n"
-        f"The books are in {path}. Ctrl-C stops this.\n"
-        f"In another terminal: ./library.py list",
-        file=sys.stderr,
-    )
+    print(f"Serving {url}: database odoo-dev, user admin, password admin.", file=sys.stderr)
+    print(f"The books are in {path}. Ctrl-C stops this.", file=sys.stderr)
+    print("In another terminal: ./library.py list", file=sys.stderr)
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()
     return 0
