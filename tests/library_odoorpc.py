@@ -5,19 +5,14 @@
     60 Moby-Dick
 
 It shows what a backend of `library.main` needs: one method that makes a call, and that raises the
-errors of library_xmlrpc. OdooRPC's `ODOO.json` makes it, one POST each, and so does all that
-`ODOO.execute_kw` does. `ODOO.login` would cost each process three requests (for the server's
-version, the uid and the user's context), and can't be given a remembered uid.
-
-OdooRPC is built on urllib, which sends a request once. It would use http_proxy, and follow a
-redirection with a GET that has no body: not with the handlers chosen here. What library_xmlrpc
-promises and this can't:
+errors of library_xmlrpc. OdooRPC's `ODOO.json` makes it, one POST each. (`ODOO.login` would cost
+each process three requests, and can't be given a remembered uid.) urllib, beneath it, uses no
+http_proxy and follows no redirection with the handlers chosen here. What library_xmlrpc promises
+and this can't:
 
 - `timeout` bounds no call as a whole, but the connection to each of the host's addresses, without
-  the limit of 10 s, and then each wait for a piece of the reply: one that trickles has no end.
-- A reply of any size is read and parsed at once. (It never comes packed.)
-- Connecting, sending and waiting are one step: what can't be sent counts as a server that can't be
-  connected to.
+  the limit of 10 s, and then each wait for a piece of the reply, which may have any size.
+- What can't be sent counts as a server that can't be connected to.
 - A program that logs "odoorpc.rpc.jsonrpclib" at level DEBUG logs the password with each call.
 - Odoo 14, where it has several databases and no dbfilter that leaves one, answers each refusal
   over JSON-RPC with HTTP 500 and no reason. So a change that it refuses is an UnknownOutcomeError,
