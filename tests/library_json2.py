@@ -6,8 +6,8 @@
 
 JSON-2 outlives XML-RPC. A call is one POST of a JSON object, and its answer a JSON value. Its API
 key says who the user is: there is no login, and `user` and `uid_cache` count for nothing. Odoo
-writes the answer before it commits. What fails after that has any status, but comes with its
-traceback, as each error does.
+writes the answer before it commits, and rolls back where it can't. What fails later, with the
+commit, has any status; but its traceback comes along, as that of each error.
 """
 
 from __future__ import annotations

@@ -317,8 +317,7 @@ class RealOdooTests(LoginContract):
     def test_the_stand_in_answers_with_the_same_octets(self) -> None:
         id = self.catalogue.create(self.mark) + 1
         self.catalogue.unlink(id - 1)
-        mine = self.mine
-        admin = ("odoo-dev", 2, "admin")
+        mine, admin = self.mine, ("odoo-dev", 2, "admin")
 
         def call(method: str, *args: Any, login: tuple[Any, ...] = admin, **kwargs: Any) -> Any:
             return "object", "execute_kw", *login, MODEL, method, args, kwargs
