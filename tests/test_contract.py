@@ -253,7 +253,9 @@ class LoginContract(Contract):
                     self.assertEqual(file.read(), "2\n")
 
     def test_no_cache_or_one_that_cannot_be_written(self) -> None:
-        for path in (None, None, "/dev/null/uid", self.home):
+        folder = os.path.join(self.home, "folder")
+        os.mkdir(folder)
+        for path in (None, None, "/dev/null/uid", folder):
             self.assertEqual(self.calls(path), ["authenticate", "search_read"])
 
     def test_several_at_once_share_a_cache(self) -> None:
