@@ -328,6 +328,7 @@ class RealOdooTests(LoginContract):
             ("common", "version"),
             ("common", "authenticate", "odoo-dev", "admin", "wrong", {}),
             ("common", "authenticate", "odoo-dev", "admin", "admin", {}),
+            ("common", "authenticate", "odoo-empty", "admin", "admin", {}),
             call("create", {"name": rf"ÉMILE ΣΟΦΟΣ <&>\"' 100%_\ {self.mark}"}),
             call("create", [{"name": f"{name} {self.mark}"} for name in "ba"]),
             call("create", []),
