@@ -25,25 +25,16 @@ class Exchange:
 
     def read(self) -> bool:
         """Read the whole request; False where the client sent none."""
-        with contextlib.suppress(ConnectionError):
-            while b"\r\n\r\n" not in self.request:
-                received = self.client.recv(65536)
-                if not received:
-                    return False
-                self.request += received
-            head, _, body = self.request.partition(b"\r\n\r\n")
-            length = next(
-                int(line.split(b":")[1])
-                for line in head.split(b"\r\n")
-                if line.lower().startswith(b"content-length:")
-            )
-            while len(body) < length:
-                received = self.client.recv(65536)
-                if not received:
-                    return False
-                body += received
-            self.request = head + b"\r\n\r\n" + body
-            return True
+        length = 0
+        with contextlib.suppress(ConnectionError), self.client.makefile("rb") as file:
+            for line in file:
+                self.request += line
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+                elif line == b"\r\n":
+                    body = file.read(length)
+                    self.request += body
+                    return len(body) == length
         return False
 
     @property
@@ -66,6 +57,9 @@ class Exchange:
             server.sendall(self.request)
             return b"".join(iter(lambda: server.recv(65536), b""))
 
+    def pass_on(self) -> None:
+        self.send(self.forward())
+
     def send(self, *pieces: bytes, pause: float = 0.0) -> None:
         """Send pieces with a pause after each, for as long as the client stays."""
         with contextlib.suppress(OSError):
@@ -87,17 +81,11 @@ class Exchange:
 Answer = Callable[[Exchange], None]
 
 
-def stop_listening(listener: socket.socket) -> None:
-    """Close it, and wake who waits in accept()."""
-    with contextlib.suppress(OSError):  # which macOS raises
-        listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-
-
 class Proxy:
     """Passes calls on, but answers a method in `faults` with that function.
 
-    `calls` holds the methods that were asked for, in their order.
+    The one for "" answers each connection, unread. `calls` holds the methods that were asked for,
+    in their order.
     """
 
     def __init__(self, upstream_url: str, tls: ssl.SSLContext | None = None) -> None:
@@ -108,14 +96,16 @@ class Proxy:
         self.calls: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.address: tuple[str, int] = self._listener.getsockname()
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.address[1]}"
+        self.url = f"http://127.0.0.1:{self.address[1]}"
 
     def __enter__(self) -> Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        stop_listening(self._listener)
+        with contextlib.suppress(OSError):  # which macOS raises
+            self._listener.shutdown(socket.SHUT_RDWR)  # which wakes who waits in accept()
+        self._listener.close()
 
     @contextlib.contextmanager
     def answering(self, method: str, fault: Answer) -> Iterator[None]:
@@ -127,12 +117,10 @@ class Proxy:
             del self.faults[method]
 
     def _accept(self) -> None:
-        while True:
-            try:
+        with contextlib.suppress(OSError):  # of the listener, when it is closed
+            while True:
                 client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
         if self._tls:
@@ -143,14 +131,12 @@ class Proxy:
                 return
         with client:
             exchange = Exchange(client, self._upstream)
-            if not exchange.read():
-                return
-            self.calls.append(exchange.method)
-            fault = self.faults.get(exchange.method)
+            fault = self.faults.get("")
+            if not fault and exchange.read():
+                self.calls.append(exchange.method)
+                fault = self.faults.get(exchange.method, Exchange.pass_on)
             if fault:
                 fault(exchange)
-            else:
-                exchange.send(exchange.forward())
 
 
 def lose_reply(exchange: Exchange) -> None:

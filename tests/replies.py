@@ -7,22 +7,21 @@ import xmlrpc.client
 from tests.proxy import Answer
 
 
-def http(
-    body: bytes, status: str = "200 OK", headers: tuple[str, ...] = ("Content-Type: text/xml",)
-) -> bytes:
-    lines = (f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", "")
-    return "\r\n".join(lines).encode() + body
-
-
 def raw(head: str, body: bytes = b"") -> bytes:
     return head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body
 
 
+def http(
+    body: bytes, status: str = "200 OK", headers: tuple[str, ...] = ("Content-Type: text/xml",)
+) -> bytes:
+    lines = (f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}")
+    return raw("\n".join(lines), body)
+
+
 def xml(value: str, kind: str = "params") -> bytes:
-    inner = f"<param>{value}</param>" if kind == "params" else value
-    return (
-        f"<?xml version='1.0'?><methodResponse><{kind}>{inner}</{kind}></methodResponse>".encode()
-    )
+    value = f"<param>{value}</param>" if kind == "params" else value
+    reply = f"<methodResponse><{kind}>{value}</{kind}></methodResponse>"
+    return f"<?xml version='1.0'?>{reply}".encode()
 
 
 def value(content: str) -> bytes:

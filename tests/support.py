@@ -11,7 +11,7 @@ import socket
 import tempfile
 import unittest
 from collections.abc import Iterator
-from typing import Callable, TypeVar, Union
+from typing import Any, Callable, TypeVar, Union
 from unittest import mock
 
 import library
@@ -21,7 +21,6 @@ from tests.standin import StandIn
 
 T = TypeVar("T")
 Expected = Union[str, "re.Pattern[str]"]
-
 
 # A command for each kind of call that can go wrong; the changes among them.
 COMMANDS = {
@@ -34,10 +33,7 @@ COMMANDS = {
 CHANGES = ("create", "write", "unlink")
 
 
-def enter(
-    case: unittest.TestCase | type[unittest.TestCase],
-    manager: contextlib.AbstractContextManager[T],
-) -> T:
+def enter(case: Any, manager: contextlib.AbstractContextManager[T]) -> T:
     """unittest's enterContext or enterClassContext, which Python has since 3.11."""
     add = case.addCleanup if isinstance(case, unittest.TestCase) else case.addClassCleanup
     entered = manager.__enter__()
@@ -48,8 +44,7 @@ def enter(
 def unused_port() -> int:
     """A port where nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+        return int(listener.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -70,13 +65,6 @@ def heed_signals() -> None:
     """A background job of a shell, or nohup's, ignores some, and so would its children."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_DFL)
-
-
-class Terminal(io.StringIO):
-    """A stream that says it is one."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 class HomeTestCase(unittest.TestCase):
@@ -104,11 +92,13 @@ class StandInTestCase(HomeTestCase):
 
     standin: StandIn
     proxy: Proxy
+    api: LibraryAPI  # of the stand-in
 
     @classmethod
     def setUpClass(cls) -> None:
         cls.standin = enter(cls, StandIn())
         cls.proxy = enter(cls, Proxy(cls.standin.url))
+        cls.api = LibraryAPI("127.0.0.1", cls.standin.port, "odoo-dev", "admin", "admin")
 
     def setUp(self) -> None:
         super().setUp()
@@ -124,8 +114,9 @@ class CommandLineTestCase(HomeTestCase):
         self, *argv: str, stdin: io.StringIO | None = None, terminal: bool = False
     ) -> tuple[int, str, str]:
         """Exit status, standard output and standard error of a command."""
-        out, err = io.StringIO(), Terminal() if terminal else io.StringIO()
+        out, err = io.StringIO(), io.StringIO()
         with (
+            mock.patch.object(err, "isatty", lambda: terminal),
             mock.patch.dict(os.environ, self.environ, clear=True),
             mock.patch("sys.stdin", stdin or io.StringIO()),
             mock.patch("library.TERMINAL", os.path.join(self.home, "no terminal")),
