@@ -87,7 +87,7 @@ class StreamTests(ProcessTestCase):
         error = "library.py: error: cannot write the output: not writable\n"
         self.check_shell("$library add Emma >&-", 1, "", error + ".*added with IDs: [0-9]+\n")
         self.check_shell("$library list no-such-book >&-", 0, "", "")
-        self.check_shell("$library del 99999 2>&-", 1, "", "")
+        self.check_shell("$library del x 2>&-", 2, "", "")
         error = ".*cannot read standard input: Bad file.*\n"
         self.check_shell("$library add --file - <&-", 2, "", error)
 
@@ -157,8 +157,14 @@ class SignalTests(ProcessTestCase):
 
     def test_ctrl_c_that_is_ignored_is_ignored(self) -> None:
         """As in a background job of a script."""
-        script = "trap '' INT; $library list & p=$!; sleep 0.2; kill -INT $p; wait $p"
-        with self.proxy.answering("search_read", lambda exchange: time.sleep(0.4)):
+        path = os.path.join(self.home, "pid")
+
+        def interrupt(exchange: Exchange) -> None:
+            with open(path) as file:
+                os.kill(int(file.read()), signal.SIGINT)
+
+        script = f"trap '' INT; echo $$ >{path}; exec $library list"
+        with self.proxy.answering("search_read", interrupt):
             self.check_shell(script, 3, "", ".*connection closed\n")
 
     def test_nobody_waits_for_pages_on_their_way(self) -> None:
