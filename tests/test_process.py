@@ -106,6 +106,7 @@ class SignalTests(ProcessTestCase):
         """A signal while the server works on a call of `method`; the status as Python gives it."""
 
         def hold(exchange: Exchange) -> None:
+            time.sleep(0.05)  # until it waits for the answer
             process.send_signal(signum)
             exchange.hold()
 
@@ -175,10 +176,10 @@ class SignalTests(ProcessTestCase):
             exchange.pass_on() if self.proxy.calls.count("read") < 3 else exchange.hold()
 
         start = time.monotonic()
-        with self.proxy.answering("read", hold_the_third):
-            self.check_shell("$library list | head -1", 0, ".+\n", "")
         status, _, err = self.interrupt("read", "list", "--limit", "2000")
         self.assertEqual((status, err), (-signal.SIGINT, "library.py: interrupted\n"))
+        with self.proxy.answering("read", hold_the_third):
+            self.check_shell("$library list | head -1", 0, ".+\n", "")
         self.assertLess(time.monotonic() - start, 10)
 
     def test_what_is_printed_is_stored_when_killed(self) -> None:

@@ -99,7 +99,6 @@ class TLSTests(StandInTestCase, CommandLineTestCase):
 
     def test_no_handshake(self) -> None:
         """It does not come to a request, so nothing was changed. (Odoo 19 closes.)"""
-        self.environ["ODOO_TIMEOUT"] = str(TIMEOUT)
         proxy = self.start_proxy("")
         hellos: list[bytes] = []
         trickle = trickles(HANDSHAKE + bytes(200), after=len(HANDSHAKE))
@@ -121,6 +120,7 @@ class TLSTests(StandInTestCase, CommandLineTestCase):
                 answer(exchange)
 
             hellos.clear()
+            self.environ["ODOO_TIMEOUT"] = str(TIMEOUT if reason == "timed out" else 60)
             proxy.faults[""] = answer_hello
             self.check_failure(f"cannot connect to {{url}}: {reason}", hint)
             self.assertEqual(hellos, [HANDSHAKE[:1]] * 2)
@@ -136,7 +136,6 @@ class TLSTests(StandInTestCase, CommandLineTestCase):
         self.check_failure(r"cannot (connect|send) to .*(\n.*)*")
 
     def test_faults_after_the_handshake(self) -> None:
-        self.environ["ODOO_TIMEOUT"] = str(TIMEOUT)
         reply, failed = http(TRUE), r"TLS failed \(.+\)"
         no_length = re.sub(rb"Content-Length: .*\r\n", b"", reply)
         forged = DATA[:3] + b"\x00\x40" + bytes(64)
@@ -158,6 +157,7 @@ class TLSTests(StandInTestCase, CommandLineTestCase):
             ("trickling record", beneath(trickle), "timed out", WAIT_LONGER),
         ):
             proxy.calls.clear()
+            self.environ["ODOO_TIMEOUT"] = str(TIMEOUT if reason == "timed out" else 60)
             proxy.faults.update(dict.fromkeys(("search_read", "create"), answer))
             with self.subTest(name):
                 self.check_failure(f"no valid answer from {{url}}: {reason}", hint, sent=True)
