@@ -229,7 +229,7 @@ def print_row(
     """A comparison of medians, whose goal is from `low` to `high`."""
     goal = ", ".join([f">= {low:.2f}"] * (low > 0) + [f"<= {high:.2f}"] * (high < math.inf))
     goal += (": ok" if low <= ratio <= high else ": missed") if goal else ""
-    print(f"| {what:33} | {against:26} | {ratio:6.2f} | {goal:20} | {medians} |", flush=True)
+    print(f"| {what:33} | {against:26} | {ratio:6.2f} | {goal:24} | {medians} |", flush=True)
 
 
 def ms(*seconds: float) -> str:
