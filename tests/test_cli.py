@@ -13,15 +13,7 @@ from tests.replies import fault, http, sends, value
 from tests.standin import StandIn
 from tests.support import CommandLineTestCase, StandInTestCase, enter
 
-COMMANDS = ("list", "add", "set", "del")
-
-
-NOT_UTF8 = (
-    ": not UTF-8\nlibrary.py: iconv -f CP1252 -t UTF-8 makes UTF-8 of it, if it is in Windows-1252"
-)
-
-
-MISSING = re.compile(r"\Alibrary\.py: error: there is no book with ID [0-9, ]+\n\Z")
+NO_BOOK = "library.py: error: there is no book with ID "
 
 
 class CommandTests(CommandLineTestCase):
@@ -54,19 +46,13 @@ class CommandTests(CommandLineTestCase):
         self.check("set", "1", "\u202eX", "--json", out='{"id": 1, "name": "\\u202eX"}\n')
         self.check("del", "1", "--json", out='{"id": 1}\n')
 
-    def test_json_holds_no_control_character(self) -> None:
-        name = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)])).join("ab")
-        line = library.result(library.build_parser().parse_args(["--json", "list"]), "", 1, name)
-        self.assertNotRegex(line, "[^ -~]")
-
     def test_many_ids_are_a_range(self) -> None:
         for ids, text in (([7], "7"), ([7, 8], "7 8"), ([7, 8, 9], "7 to 9"), ([7, 9, 8], "7 9 8")):
             self.assertEqual(library.spelled(ids), text)
 
     def test_text_is_one_line_a_book_and_steers_no_terminal(self) -> None:
         for text, shown in (
-            ("a\nb", r"a\nb"),
-            ("a\r\x1b[31m", r"a\r\x1b[31m"),
+            ("a\n\r\x1b[31m", r"a\n\r\x1b[31m"),
             ("\x7f\x85\x9b", r"\x7f\x85\x9b"),
             ("\u2028\u2029", r"\u2028\u2029"),
             ("\u202a\u202e\u2066\u2069", r"\u202a\u202e\u2066\u2069"),
@@ -74,33 +60,19 @@ class CommandTests(CommandLineTestCase):
         ):
             self.assertEqual(library.printable(text), shown)
 
-    def test_list_limit(self) -> None:
+    def test_what_is_listed(self) -> None:
         self.check("add", "--file", self.write_file(b"a\nb\nc\n"), "-q", out="1\n2\n3\n")
+        self.check("list", "B", out="2 b\n")
         self.check("list", "--limit", "2", out="1 a\n2 b\n")
 
-    def test_list_is_literal(self) -> None:
-        self.check(
-            "add",
-            "--file",
-            self.write_file(rb"100%" b"\n" rb"a_b" b"\n\\\n"),
-            "-q",
-            out="1\n2\n3\n",
-        )
-        for title, line in (("%", "1 100%\n"), ("_", "2 a_b\n"), ("\\", "3 \\\n"), ("0_", "")):
-            self.check("list", title, out=line)
-
-    def test_del_tells_which_books_do_not_exist(self) -> None:
+    def test_books_that_do_not_exist(self) -> None:
         self.check("add", "--file", self.write_file(b"a\nb\nc\n"), "-q", out="1\n2\n3\n")
-        deleted = "Book with ID {} was deleted.\n".format
-        missing = "library.py: error: there is no book with ID 99\n"
-        self.check("del", "2", "99", "1", "2", status=1, out=deleted(2) + deleted(1), err=missing)
+        deleted = "Book with ID 2 was deleted.\nBook with ID 1 was deleted.\n"
+        argv = ("del", "2", "99", "1", "98", "2", "99")
+        self.check(*argv, status=1, out=deleted, err=f"{NO_BOOK}99, 98\n")
         self.check("list", out="3 c\n")
-        missing = "library.py: error: there is no book with ID 99, 98\n"
-        self.check("del", "99", "98", "99", status=1, err=missing)
-
-    def test_set_of_a_missing_book(self) -> None:
-        missing = "library.py: error: there is no book with ID 99\n"
-        self.check("set", "99", "Emma", status=1, err=missing)
+        self.check("del", "007", status=1, err=f"{NO_BOOK}7\n")
+        self.check("set", "99", "Emma", status=1, err=f"{NO_BOOK}99\n")
 
     # Requests
 
@@ -125,7 +97,9 @@ class CommandTests(CommandLineTestCase):
             ids = self.run_cli("list", "-q")[1].split()
             self.assertEqual(len(ids), 6000 + 1001 + 901 + 61)
             none = map(str, range(MAX_ID - 9000, MAX_ID))
-            self.check("del", "-q", *ids, *none, status=1, err=MISSING)
+            self.check(
+                "del", "-q", *ids, *none, status=1, err=re.compile(rf"\A{NO_BOOK}[0-9, ]+\n\Z")
+            )
         self.assertLess(max(sizes), 2**19)
         self.assertGreater(max(sizes), 2**18)
 
@@ -145,44 +119,30 @@ class CommandTests(CommandLineTestCase):
     # Files of titles
 
     def test_add_file(self) -> None:
+        self.check("add", "--file", self.write_file(b"\n\n"))
+        self.assertEqual(self.standin.requests, [])
         path = self.write_file("\ufeffMoby-Dick\r\n\n  \t\nÉmile \n漢字".encode())
         lines = "Book added with ID 1 for title Moby-Dick.\n"
         lines += "Book added with ID 2 for title Émile .\nBook added with ID 3 for title 漢字.\n"
         self.check("add", "--file", path, out=lines)
-        self.check("list", "-q", out=re.compile("^1\n(3\n2|2\n3)\n$"))
-
-    def test_add_a_file_without_titles(self) -> None:
-        path = self.write_file(b"\n\n")
-        self.check("add", "--file", path)
-        self.assertNotIn("create", self.standin.requests)
 
     def test_a_file_is_checked_whole_before_the_first_line_is_sent(self) -> None:
-        good = b"good\n" * 1500
+        not_utf8 = ": not UTF-8\nlibrary.py: iconv -f CP1252 -t UTF-8 makes UTF-8 of it, "
         for bad, reason in (
-            (b"a\x1bb", " can't hold the character U+001B"),
-            (b"a\tb", " can't hold the character U+0009"),
             (b"a\rb", " can't hold the character U+000D"),
             ("a\u2028b".encode(), " can't hold the character U+2028"),
-            ("a\ufffe".encode(), " can't hold the character U+FFFE"),
-            (b"caf\xe9", NOT_UTF8),
-            (b"\xed\xa0\x80", NOT_UTF8),
+            (b"caf\xe9", f"{not_utf8}if it is in Windows-1252"),
         ):
             with self.subTest(bad):
-                path = self.write_file(good + b"\n" + bad + b"\ngood\n")
-                self.check(
-                    *("add", "--file", path),
-                    status=2,
-                    err=f"library.py: error: {path}, line 1502{reason}\n",
-                )
+                path = self.write_file(b"good\n" * 1500 + b"\n" + bad + b"\ngood\n")
+                error = f"library.py: error: {path}, line 1502{reason}\n"
+                self.check("add", "--file", path, status=2, err=error)
         self.assertEqual(self.standin.requests, [])
 
     def test_files_that_cannot_be_read(self) -> None:
         for path, reason in (("/no/such", "No such file"), (self.home, "Is a directory")):
-            self.check(
-                *("add", "--file", path),
-                status=2,
-                err=re.compile(rf"\Alibrary\.py: error: cannot read {path}: {reason}[^\n]*\n\Z"),
-            )
+            error = re.compile(rf"\Alibrary\.py: error: cannot read {path}: {reason}[^\n]*\n\Z")
+            self.check("add", "--file", path, status=2, err=error)
 
     def test_progress_on_a_terminal(self) -> None:
         path = self.write_file(b"title\n" * 2500)
@@ -195,57 +155,51 @@ class CommandTests(CommandLineTestCase):
         self.assertRegex(err, r"\r\x1b\[K\r\Z")  # wiped
         self.assertEqual(self.run_cli("add", "-q", "--file", path, terminal=True)[2], "")
 
-    def stop(self, answer: Answer, *argv: str, after: int = 1) -> tuple[int, str, str]:
-        """Add 2,500 titles, with a blank line before them, to a server that fails after a batch."""
+    def stop(self, answer: Answer, after: int = 1) -> tuple[int, int, int, str]:
+        """Add 2,500 titles, with a blank line before them, to a server that fails after a batch.
+
+        Gives the exit status, how many lines were printed, how many books stored, and what
+        standard error says.
+        """
         path = self.write_file(b"\n" + b"title\n" * 2500)
-        batches = 0
 
         def fail_later(exchange: Exchange) -> None:
-            nonlocal batches
-            batches += 1
-            if batches > after:
+            if proxy.calls.count("create") > after:
                 answer(exchange)
             else:
                 exchange.send(exchange.forward())
 
         with Proxy(self.standin.url) as proxy, proxy.answering("create", fail_later):
             self.environ["ODOO_URL"] = proxy.url
-            result = self.run_cli("add", "--file", path, *argv)
+            status, out, err = self.run_cli("add", "--file", path)
             self.assertEqual(proxy.calls.count("create"), after + 1)
-        return result
-
-    def stored(self) -> int:
-        self.environ["ODOO_URL"] = self.standin.url
-        return self.run_cli("list", "-q")[1].count("\n")
+            stored = self.run_cli("list", "-q")[1]
+        return status, out.count("\n"), stored.count("\n"), err
 
     def test_a_batch_of_unknown_outcome(self) -> None:
-        status, out, err = self.stop(lose_reply)
-        self.assertEqual((status, out.count("\n"), self.stored()), (4, 1000, 2000))
-        self.assertRegex(err, r"\Alibrary\.py: error: no valid answer from http://127.0.0.1:\d+: ")
+        *done, err = self.stop(lose_reply)
+        self.assertEqual(done, [4, 1000, 2000])
         self.assertRegex(
             err,
-            r"\nlibrary\.py: wait a little, then check with list whether lines 1002 to 2001 of .* "
+            r"\Alibrary\.py: error: no valid answer from http://127.0.0.1:\d+: .*\n"
+            r"library\.py: wait a little, then check with list whether lines 1002 to 2001 of .* "
             r"were added, all or none; start again at line 1002 or 2002\n\Z",
         )
 
     def test_a_batch_that_was_not_served(self) -> None:
-        status, out, err = self.stop(sends(http(b"", "413 Too Large")), after=2)
-        self.assertEqual((status, out.count("\n"), self.stored()), (3, 2000, 2000))
-        self.assertIn("HTTP 413", err)
-        self.assertIn(
-            "\nlibrary.py: client_max_body_size of the web server there is too small", err
+        *done, err = self.stop(sends(http(b"", "413 Too Large")), after=2)
+        self.assertEqual(done, [3, 2000, 2000])
+        self.assertRegex(
+            err,
+            r"HTTP 413.*\nlibrary\.py: client_max_body_size of the web server there is too small"
+            r".*; start again at line 2002 of .*: nothing from there on was added\n\Z",
         )
-        self.assertRegex(err, "start again at line 2002 of .*: nothing from there on was added\n$")
 
     def test_a_batch_that_was_refused(self) -> None:
-        status, out, err = self.stop(sends(fault(2, "No more books.")), after=0)
-        self.assertEqual((status, out, self.stored()), (1, "", 0))
-        self.assertEqual(
-            err,
-            "library.py: error: No more books.\n"
-            f"library.py: start again at line 2 of {self.home}/titles.txt: "
-            "nothing from there on was added\n",
-        )
+        *done, err = self.stop(sends(fault(2, "No more books.")), after=0)
+        self.assertEqual(done, [1, 0, 0])
+        again = f"start again at line 2 of {self.home}/titles.txt: nothing from there on was added"
+        self.assertEqual(err, f"library.py: error: No more books.\nlibrary.py: {again}\n")
 
     # Refusals
 
@@ -258,15 +212,6 @@ class CommandTests(CommandLineTestCase):
             "Contact your administrator to request access if necessary.\n"
         )
         self.check("del", "1", status=1, err=refused)
-        self.check("list", "-q", out="1\n")
-
-    def test_the_module_is_not_installed(self) -> None:
-        message = (
-            "library.py: error: Object library.book doesn't exist\n"
-            "library.py: install the library_app module, which has the books, on the server\n"
-        )
-        for argv in (("list",), ("add", "Emma"), ("set", "1", "Emma"), ("del", "1")):
-            self.check("--db", "odoo-empty", *argv, status=1, err=message)
 
     def test_a_wrong_password_is_tried_once(self) -> None:
         self.environ["ODOO_PASSWORD"] = "hunter2"
@@ -283,36 +228,31 @@ class CommandTests(CommandLineTestCase):
 
     # Secrets
 
-    def test_a_server_that_quotes_the_password_back(self) -> None:
-        password = "p'<&>\\ss"
-        for quoted in (password, repr(password), "p'&lt;&amp;&gt;\\ss", f"x{password}y"):
-            for code in (1, 2, 3):
-                reply = fault(code, f"Traceback (most recent call last):\nno: {quoted}")
-                for option in ("--quiet", "--debug"):
-                    with (
-                        Proxy(self.standin.url) as proxy,
-                        proxy.answering("authenticate", sends(reply)),
-                    ):
-                        self.environ.update(ODOO_URL=proxy.url, ODOO_PASSWORD=password)
-                        status, out, err = self.run_cli("list", option)
-                    self.assertEqual((status, out), (3, ""))
-                    self.assertIn("no: ", err)
-                    self.assertNotRegex(err, r"p'|ss\b|&lt;")
+    def debugged(self, method: str, answer: Answer) -> tuple[int, str]:
+        """The exit status, and what --debug shows of a server that answers so."""
+        with Proxy(self.standin.url) as proxy, proxy.answering(method, answer):
+            self.environ["ODOO_URL"] = proxy.url
+            status, out, err = self.run_cli("--debug", "list")
+        self.assertEqual(out, "")
+        self.assertIn("debug: ", err)
+        return status, err
 
-    def test_what_debug_shows_has_no_password(self) -> None:
-        """Not even where a server sends it as a number, which Python then quotes."""
+    def test_a_server_that_quotes_the_password_back(self) -> None:
+        self.environ["ODOO_PASSWORD"] = password = "p'<&>\\ss"
+        for quoted in (password, repr(password), "p'&lt;&amp;&gt;\\ss", f"x{password}y"):
+            text = f"Traceback (most recent call last):\nno: {quoted}"
+            status, err = self.debugged("authenticate", sends(fault(1, text)))
+            self.assertEqual(status, 3)
+            self.assertIn("error: cannot log in", err)
+            self.assertNotRegex(err, r"p'|ss\b|&lt;")
         self.environ["ODOO_PASSWORD"] = "hunter2"
-        location = ("Location: http://eva:pass@hunter2.example/hunter2",)
+        location = "Location: http://eva:pass@hunter2.example/hunter2"
         for answer in (
-            sends(value("<int>hunter2</int>")),
-            sends(http(b"", "302 Found", location)),
-            sends(http(b"", "302 Found", (location[0].replace("eva:pass@", "eva:hunter2@"),))),
+            sends(value("<int>hunter2</int>")),  # which Python quotes
+            sends(http(b"", "302 Found", (location,))),
         ):
-            with Proxy(self.standin.url) as proxy, proxy.answering("authenticate", answer):
-                self.environ["ODOO_URL"] = proxy.url
-                status, out, err = self.run_cli("--debug", "list")
-            self.assertEqual((status, out), (3, ""))
-            self.assertIn("debug: ", err)
+            status, err = self.debugged("authenticate", answer)
+            self.assertEqual(status, 3)
             self.assertNotRegex(err, "hunter2|eva|pass@")
 
     def test_a_password_that_is_a_word_of_a_refusal(self) -> None:
@@ -324,10 +264,8 @@ class CommandTests(CommandLineTestCase):
             ("admin", 2, "ask an administrator", 1, "ask an administrator"),
         ):
             self.environ["ODOO_PASSWORD"] = password
-            with (
-                Proxy(self.standin.url) as proxy,
-                proxy.answering("create", sends(fault(code, text))),
-            ):
+            answer = sends(fault(code, text))
+            with Proxy(self.standin.url) as proxy, proxy.answering("create", answer):
                 proxy.faults["authenticate"] = sends(value("<int>2</int>"))
                 self.environ["ODOO_URL"] = proxy.url
                 for _ in range(2):  # the second with a remembered uid
@@ -337,27 +275,18 @@ class CommandTests(CommandLineTestCase):
                 self.assertEqual(proxy.calls, ["create"])
 
     def test_debug_shows_both_tracebacks(self) -> None:
-        text = 'Traceback (most recent call last):\n  File "server.py"\nno\x1b way'
-        reply = fault(2, text.replace("\x1b", "\x9b"))
-        with (
-            Proxy(self.standin.url) as proxy,
-            proxy.answering("search_read", sends(reply)),
-        ):
-            self.environ["ODOO_URL"] = proxy.url
-            status, out, err = self.run_cli("--debug", "list")
-        self.assertEqual((status, out), (1, ""))
+        text = 'Traceback (most recent call last):\n  File "server.py"\nno\x9b way'
+        status, err = self.debugged("search_read", sends(fault(2, text)))
+        self.assertEqual(status, 1)
         self.assertIn('library.py: debug:   File "server.py"\n', err)
         self.assertRegex(err, r'debug:   File ".*library_xmlrpc\.py", line ')
         self.assertIn("library.py: error: no\\x9b way\n", err)
         self.assertNotRegex(err, "[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
-    def test_the_cache_holds_no_secret(self) -> None:
+    def test_the_cache_is_the_users_alone(self) -> None:
         self.check("list")
         folder = os.path.join(self.environ["XDG_CACHE_HOME"], "library")
         self.assertEqual(os.stat(folder).st_mode & 0o777, 0o700)
-        (name,) = os.listdir(folder)
-        with open(os.path.join(folder, name)) as file:
-            self.assertEqual(file.read(), "2\n")
 
 
 class UsageTests(StandInTestCase, CommandLineTestCase):
@@ -372,59 +301,46 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
         self.check(*argv, status=2, err=re.compile(pattern))
         self.assertEqual(self.standin.requests, [])
 
-    def test_no_command(self) -> None:
-        self.check_usage(err="the following arguments are required: COMMAND")
-
-    def test_an_unknown_command(self) -> None:
-        self.check_usage("remove", err=r"argument COMMAND: invalid choice: 'remove' .*")
-
-    def test_missing_arguments(self) -> None:
-        self.check_usage("add", err="one of the arguments TITLE --file is required")
-        self.check_usage("set", err="the following arguments are required: ID, TITLE")
-        self.check_usage("set", "1", err="the following arguments are required: TITLE")
-        self.check_usage("del", err="the following arguments are required: ID")
-
-    def test_a_title_and_a_file(self) -> None:
-        self.check_usage(
-            "add", "Emma", "--file", "/dev/null", err="argument .*: not allowed with .*"
-        )
-
-    def test_titles_that_begin_with_a_dash(self) -> None:
-        for argv in (("add",), ("list",), ("set", "1")):
-            self.check(
-                *(*argv, "-dash"),
-                status=2,
-                err=re.compile('\n.*put "--" before a title that begins with a dash\n$'),
-            )
+    def test_mistakes(self) -> None:
+        path, blank, none = self.write_file(b"Emma"), "TITLE must not be blank", "TITLE can't hold"
+        quote = 'more than one title; quote one that has spaces: "Moby Dick"'
+        for argv, err in (
+            ((), "the following arguments are required: COMMAND"),
+            (("remove",), "argument COMMAND: invalid choice: 'remove' .*"),
+            (("set",), "the following arguments are required: ID, TITLE"),
+            (("del",), "the following arguments are required: ID"),
+            (("add", "Emma", "--file", path), "argument .*: not allowed with .*"),
+            (("add", "--file", path, "--file", path), "more than one --file"),
+            (("add", "Moby", "Dick"), quote),
+            (("set", "1", "Moby", "Dick"), quote),
+            (("list", "Moby", "Dick"), quote),
+            (("add", ""), blank),
+            (("set", "1", "\u3000"), blank),
+            (("list", "a\0b"), rf"{none} .* U\+0000"),
+            (("add", "a\nb"), rf"{none} .* U\+000A"),
+            (("add", "\udce9"), rf"{none} .* U\+DCE9"),
+            (("add", "\ufdd0"), rf"{none} .* U\+FDD0"),
+            (("set", "1", "\U0001ffff"), rf"{none} .* U\+1FFFF"),
+            (("-q", "list", "--json"), "--quiet and --json exclude each other"),
+            (("--quie", "list"), "unrecognized arguments: --quie"),
+            (("list", "--lim", "1"), "unrecognized arguments: --lim"),
+            (("list", "--password", "x"), "unrecognized arguments: --password"),
+            (("list", "--\x1b[2J"), r"unrecognized arguments: --\\x1b\[2J"),
+        ):
+            with self.subTest(argv):
+                self.check_usage(*argv, err=err)
 
     def test_the_help_that_has_the_answer(self) -> None:
+        dash = '; put "--" before a title that begins with a dash\n'
         for argv, help in (
-            (("list", "--limt", "3"), "library.py list --help"),
-            (("--limit", "3", "list"), "library.py --help"),
-            (("set", "1"), "library.py set --help"),
-            (("lst",), "library.py --help"),
+            (("lst",), "library.py --help\n"),
+            (("--limit", "3", "list"), "library.py --help\n"),
+            (("list", "--limt", "3"), f"library.py list --help{dash}"),
+            (("list", "-dash"), f"library.py list --help{dash}"),
+            (("add", "-dash"), f"library.py add --help{dash}"),
+            (("set", "1", "-dash"), f"library.py set --help{dash}"),
         ):
-            self.check(*argv, status=2, err=re.compile(rf"\nlibrary\.py: see {help}[;\n]"))
-
-    def test_two_files(self) -> None:
-        """The first one would be forgotten."""
-        path = self.write_file(b"Emma")
-        self.check_usage("add", "--file", path, "--file", path, err="more than one --file")
-
-    def test_titles_that_want_quotes(self) -> None:
-        for argv in (("add",), ("set", "1"), ("list",)):
-            error = 'more than one title; quote one that has spaces: "Moby Dick"'
-            self.check_usage(*argv, "Moby", "Dick", err=error)
-
-    def test_titles_that_are_none(self) -> None:
-        for argv in (("add",), ("set", "1")):
-            for title in ("", " ", "\u3000"):
-                self.check_usage(*argv, title, err="TITLE must not be blank")
-            for title in ("a\nb", "\x1b[2J", "\x7f", "a\u2028b", "\udce9", "\ufdd0", "\U0001ffff"):
-                code = max(f"{ord(c):04X}" for c in title if c not in "ab[2J")
-                error = rf"TITLE can't hold the character U\+{code}"
-                self.check_usage(*argv, title, err=error)
-        self.check_usage("list", "a\0b", err=r"TITLE can't hold .* U\+0000")
+            self.check(*argv, status=2, err=re.compile(f"\nlibrary.py: see {help}$"))
 
     def test_ids_that_are_none(self) -> None:
         for id in ("0", "2147483648", "9" * 5000, "1.0", "+1", "1_0", "x", "", "１", "0x1", " 1"):
@@ -433,37 +349,30 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
             error = "--limit must be a number from 1 to 2147483647, not .+"
             self.check_usage("list", "--limit", id, err=error)
 
-    def test_leading_zeros_are_no_mistake(self) -> None:
-        missing = "library.py: error: there is no book with ID 7\n"
-        self.check("del", "007", status=1, err=missing)
-
-    def test_quiet_and_json(self) -> None:
-        self.check_usage("-q", "list", "--json", err="--quiet and --json exclude each other")
-
-    def test_no_option_is_abbreviated(self) -> None:
-        for argv in (("--quie", "list"), ("list", "--quie"), ("list", "--lim", "1"), ("--vers",)):
-            self.check_usage(*argv, err=".*(required: COMMAND|unrecognized arguments: .*)")
-
-    def test_what_an_error_quotes_steers_no_terminal(self) -> None:
-        self.check_usage("list", "--\x1b[2J", err=r"unrecognized arguments: --\\x1b\[2J")
-
     def test_a_title_that_looks_like_an_option(self) -> None:
         self.check("add", "-q", "--", "-1", out=re.compile("^[0-9]+\n$"))
         self.check("list", "--", "-1", out=re.compile("^[0-9]+ -1\n$"))
 
 
 class HelpTests(CommandLineTestCase):
+    def help(self, *argv: str) -> str:
+        status, out, err = self.run_cli(*argv, "--help")
+        self.assertEqual((status, err), (0, ""))
+        return out
+
+    def helps(self) -> dict[str, str]:
+        """Each command's help, and the program's under ""."""
+        commands = re.findall("(?m)^    ([a-z]+) ", self.help())
+        return {"": self.help(), **{command: self.help(command) for command in commands}}
+
     def test_each_help_fits_a_screen(self) -> None:
-        for argv in ((), *((command,) for command in COMMANDS)):
-            status, out, err = self.run_cli(*argv, "--help")
-            self.assertEqual((status, err), (0, ""))
-            self.assertLessEqual(out.count("\n"), 24)
-            self.assertLessEqual(max(map(len, out.splitlines())), 80)
-            self.assertEqual(
-                "before a title that begins" in out, argv in (("list",), ("add",), ("set",))
-            )
+        for command, text in self.helps().items():
+            self.assertLessEqual(text.count("\n"), 24)
+            self.assertLessEqual(max(map(len, text.splitlines())), 80)
+            has_title = command in ("list", "add", "set")
+            self.assertEqual("before a title that begins" in text, has_title)
             for name in ("URL", "DB", "USER", "API_KEY", "PASSWORD", "TIMEOUT", "PROFILE"):
-                self.assertIn(f"ODOO_{name}", out)
+                self.assertIn(f"ODOO_{name}", text)
 
     def test_no_colour(self) -> None:
         self.environ["FORCE_COLOR"] = "1"  # which argparse heeds since Python 3.14
@@ -474,27 +383,17 @@ class HelpTests(CommandLineTestCase):
     def test_version(self) -> None:
         self.check("--version", out=f"library.py {library.__version__}\n")
 
-
-class ReadmeTests(unittest.TestCase):
-    """The README, the help and the parser say the same."""
-
     def test_the_readme_names_each_option_and_command(self) -> None:
+        """And no option that there is not."""
         folder = os.path.dirname(os.path.abspath(library.__file__))
         with open(os.path.join(folder, "README.md"), encoding="utf-8") as file:
             readme = file.read()
-        parser = library.build_parser()
-        (commands,) = (a for a in parser._actions if isinstance(a.choices, dict))
-        assert isinstance(commands.choices, dict)
-        options = {
-            flag
-            for p in (parser, *commands.choices.values())
-            for a in p._actions
-            for flag in a.option_strings
-        }
-        for flag in options - {"-h", "--help"}:
-            self.assertRegex(readme, rf"`[^`]*(?<![\w-]){flag}\b")
-        for name in commands.choices:
-            self.assertIn(f"library.py {name}", readme)
+        helps = self.helps()
+        options = set(re.findall(r"(?<![\w-])--?[a-z]+", "".join(helps.values())))
+        for option in options - {"-h", "--help"}:
+            self.assertRegex(readme, rf"`[^`]*(?<![\w-]){option}\b")
+        for command in helps:
+            self.assertIn(f"library.py {command}", readme)
         mentioned = set(re.findall(r"(?<![\w-])--[a-z]+", re.sub(r"(?s)```.*?```", "", readme)))
         self.assertLessEqual(mentioned, options)
 

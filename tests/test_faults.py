@@ -69,7 +69,6 @@ LOST: dict[str, Answer] = {
     "HTTP 204": sends(raw("HTTP/1.1 204 No Content")),
     "HTTP 500": sends(http(TRUE, "500 Internal Server Error")),
     "HTTP 502": sends(http(b"oops", "502 Bad Gateway")),
-    "HTTP 999": sends(http(b"oops", "999 \x1b[31mred")),
     "gzip cut off": sends(packed(gzip.compress(TRUE)[:-9])),
     "gzip with a wrong sum": sends(packed(gzip.compress(TRUE)[:-8] + b"\0" * 8)),
     "an entity": sends(http(ENTITY)),
