@@ -6,7 +6,6 @@ import io
 import os
 import pty
 import re
-import signal
 import sys
 import time
 import unittest
@@ -15,7 +14,7 @@ from unittest import mock
 
 import library
 from library_xmlrpc import LibraryAPI
-from tests.support import CommandLineTestCase
+from tests.support import CommandLineTestCase, heed_signals
 
 DEFAULTS = {
     "host": "localhost",
@@ -66,56 +65,28 @@ class SettingsTests(CommandLineTestCase):
 
     # Precedence
 
-    def test_defaults(self) -> None:
-        self.check_settings()
-
-    def test_environment(self) -> None:
-        self.environ.update(
-            ODOO_URL="https://odoo.example.com",
-            ODOO_DB="books",
-            ODOO_USER="eva",
-            ODOO_PASSWORD="secret",
-            ODOO_TIMEOUT="2.5",
+    def test_precedence(self) -> None:
+        self.write_profiles(
+            "[DEFAULT]\nurl = http://a:1\ndb = a\nuser = a\npassword = p%20\ntimeout = 5\n"
         )
-        self.check_settings(
-            host="odoo.example.com",
-            port=443,
-            scheme="https",
-            db="books",
-            user="eva",
-            pwd="secret",
-            timeout=2.5,
-        )
+        self.check_settings(host="a", port=1, db="a", user="a", pwd="p%20", timeout=5.0)
+        self.environ.update(ODOO_DB="b", ODOO_USER="b", ODOO_TIMEOUT="2.5", ODOO_PASSWORD="b")
+        self.check_settings(host="a", port=1, db="b", user="b", pwd="b", timeout=2.5)
+        options = ("--url", "http://[::1]:8070/", "--db", "c", "--user", "c", "--timeout", "3")
+        self.check_settings(*options, host="::1", port=8070, db="c", user="c", pwd="b", timeout=3.0)
+        self.environ["ODOO_URL"] = "https://odoo.example.com"
+        https = {"host": "odoo.example.com", "port": 443, "scheme": "https"}
+        self.check_settings(*options[2:], **https, db="c", user="c", pwd="b", timeout=3.0)
 
     def test_empty_variables_count_as_unset(self) -> None:
         for name in ("URL", "DB", "USER", "PASSWORD", "API_KEY", "TIMEOUT", "PROFILE"):
             self.environ[f"ODOO_{name}"] = ""
         self.check_settings()
 
-    def test_an_option_outranks_the_environment(self) -> None:
-        self.environ.update(ODOO_DB="other", ODOO_USER="other", ODOO_TIMEOUT="9")
+    def test_options_stand_before_the_command_or_after_it(self) -> None:
         self.environ["ODOO_PASSWORD"] = "secret"
-        options = ("--url", "http://[::1]:8070/", "--db", "d", "--user", "u", "--timeout", "3")
-        self.check_settings(
-            *options, host="::1", port=8070, db="d", user="u", pwd="secret", timeout=3.0
-        )
-
-    def test_options_before_the_command_or_after_it(self) -> None:
-        for argv in (
-            ("--db", "d", "list"),
-            ("list", "--db", "d"),
-            ("--db", "x", "list", "--db", "d"),
-        ):
-            self.environ["ODOO_PASSWORD"] = "secret"
-            self.check(*argv)
-            self.assertEqual(Recorder.settings["db"], "d")
-
-    def test_the_environment_outranks_a_profile(self) -> None:
-        self.write_profiles(
-            "[DEFAULT]\ndb = profile\nuser = profile\ntimeout = 5\npassword = profile"
-        )
-        self.environ.update(ODOO_DB="d", ODOO_PASSWORD="secret")
-        self.check_settings(db="d", user="profile", pwd="secret", timeout=5.0)
+        self.check("--db", "x", "--user", "u", "list", "--db", "d")
+        self.assertEqual((Recorder.settings["db"], Recorder.settings["user"]), ("d", "u"))
 
     def test_a_profile_that_is_named_outranks_the_environment(self) -> None:
         """What stands on the command line wins."""
@@ -123,14 +94,14 @@ class SettingsTests(CommandLineTestCase):
             "[DEFAULT]\ndb = d\n[staging]\nurl = http://s:1\nuser = u\npassword = p\n"
             "[bare]\nuser = v\n"
         )
-        self.environ.update(ODOO_URL="http://a:1", ODOO_DB="x", ODOO_USER="x", ODOO_PASSWORD="x")
         staging = {"host": "s", "port": 1, "db": "d", "user": "u", "pwd": "p"}
-        self.check_settings("--profile", "staging", **staging)
+        self.environ["ODOO_PROFILE"] = "staging"
+        self.check_settings(**staging)
+        self.environ.update(ODOO_URL="http://a:1", ODOO_DB="x", ODOO_USER="x", ODOO_PASSWORD="x")
+        self.check_settings(host="a", port=1, db="x", user="x", pwd="x")
         self.check_settings("--profile", "staging", "--user", "w", **{**staging, "user": "w"})
         bare = {"host": "a", "port": 1, "db": "d", "user": "v", "pwd": "x"}
         self.check_settings("--profile", "bare", **bare)
-        self.environ["ODOO_PROFILE"] = "staging"
-        self.check_settings(host="a", port=1, db="x", user="x", pwd="x")
 
     def test_a_password_of_the_environment_is_for_its_server_alone(self) -> None:
         self.environ.update(ODOO_URL="http://a:1", ODOO_PASSWORD="hunter2")
@@ -149,9 +120,6 @@ class SettingsTests(CommandLineTestCase):
         )
         for name in ("demo", "test"):
             self.check_config_error("--profile", name, err="no password for admin on http://")
-            self.environ["ODOO_PROFILE"] = name
-            self.check_config_error(err="no password for admin on http://")
-            del self.environ["ODOO_PROFILE"]
         same = {"scheme": "https", "host": "work", "port": 443, "db": "d", "pwd": "hunter2"}
         self.check_settings("--profile", "same", **same)
 
@@ -164,10 +132,6 @@ class SettingsTests(CommandLineTestCase):
         both = warning("pasword", "DEFAULT", path) + warning("login", "b", path)
         self.check("list", "--profile", "b", err=both)
 
-    def test_a_byte_order_mark(self) -> None:
-        self.write_profiles("\ufeff[DEFAULT]\ntimeout = 5")
-        self.check_settings(timeout=5.0)
-
     def test_an_api_key_outranks_a_password(self) -> None:
         self.environ.update(ODOO_API_KEY="key", ODOO_PASSWORD="secret")
         self.check_settings(pwd="key")
@@ -177,56 +141,30 @@ class SettingsTests(CommandLineTestCase):
 
     # Profiles
 
-    def test_the_default_profile(self) -> None:
+    def test_folders_without_xdg_variables(self) -> None:
+        del self.environ["XDG_CONFIG_HOME"], self.environ["XDG_CACHE_HOME"]
         self.write_profiles(
-            "[DEFAULT]\nurl = http://a:1\ndb = d\nuser = u\npassword = p%20\ntimeout = 5\n"
-            "[b]\ndb = x\n"
-        )
-        self.check_settings(host="a", port=1, db="d", user="u", pwd="p%20", timeout=5.0)
-
-    def test_a_profile_by_name(self) -> None:
-        self.write_profiles("[DEFAULT]\nurl = http://a:1\nuser = u\n[b]\ndb = x\npassword = p")
-        expected = {"host": "a", "port": 1, "user": "u", "db": "x", "pwd": "p"}
-        self.check_settings("--profile", "b", **expected)
-        self.environ["ODOO_PROFILE"] = "b"
-        self.check_settings(**expected)
-        self.environ["ODOO_PROFILE"] = "other"
-        self.check_settings("--profile", "b", **expected)
-
-    def test_a_profile_without_xdg_variables(self) -> None:
-        del self.environ["XDG_CONFIG_HOME"]
-        self.write_profiles(
-            "[DEFAULT]\npassword = p", path=os.path.join(self.home, ".config/library/library.ini")
+            "[DEFAULT]\npassword = p", path=f"{self.home}/.config/library/library.ini"
         )
         self.check_settings(pwd="p")
+        folder = os.path.dirname(Recorder.settings["uid_cache"])
+        self.assertEqual(folder, os.path.join(self.home, ".cache", "library"))
 
-    def test_a_relative_xdg_folder_is_none(self) -> None:
-        self.environ["XDG_CONFIG_HOME"] = "config"
-        self.write_profiles(
-            "[DEFAULT]\ndb = unasked", path=os.path.join(self.home, "config/library/library.ini")
-        )
-        here = os.getcwd()
-        self.addCleanup(os.chdir, here)
-        os.chdir(self.home)
-        self.check_settings()
-
-    def test_without_a_home(self) -> None:
-        """No folder is known then, and the current one is not meant."""
-        self.environ.update(HOME="home", XDG_CONFIG_HOME="", XDG_CACHE_HOME="")
-        self.write_profiles(
-            "[DEFAULT]\ndb = x", path=f"{self.home}/home/.config/library/library.ini"
-        )
+    def test_no_file_of_the_current_folder_is_read(self) -> None:
+        folder = "config/library/library.ini", "home/.config/library/library.ini"
+        for name in ("library.ini", "odooly.ini", "erppeek.ini", *folder):
+            path = os.path.join(self.home, "here", name)
+            self.write_profiles("[DEFAULT]\ndb = unasked", path=path)
         self.addCleanup(os.chdir, os.getcwd())
-        os.chdir(self.home)
-        self.check_settings()
-        self.assertTrue(os.path.isabs(Recorder.settings["uid_cache"]))
-
-    def test_a_config_file(self) -> None:
-        self.write_profiles("[DEFAULT]\npassword = no")
-        path = self.write_profiles("[DEFAULT]\npassword = p", path=os.path.join(self.home, "x.ini"))
-        self.check_settings("--config", path, pwd="p")
+        os.chdir(os.path.join(self.home, "here"))
+        relative = {"XDG_CONFIG_HOME": "config", "XDG_CACHE_HOME": "cache"}
+        for variables in ({}, relative, {"HOME": "home", **dict.fromkeys(relative, "")}):
+            self.environ.update(variables)
+            self.check_settings()
+            self.assertTrue(os.path.isabs(Recorder.settings["uid_cache"]))
 
     def test_the_keys_of_odooly(self) -> None:
+        self.write_profiles("[DEFAULT]\ndb = no")  # which --config replaces
         path = self.write_profiles(
             "[DEFAULT]\nscheme = https\nhost = a.example.com\nport = 443\n"
             "database = d\nusername = u\n"
@@ -248,23 +186,11 @@ class SettingsTests(CommandLineTestCase):
         )
         self.check_settings("--profile", "b", host="b", port=2, db="b", user="b", pwd="b")
 
-    def test_no_file_of_the_current_folder_is_read(self) -> None:
-        for name in ("library.ini", "odooly.ini", "erppeek.ini"):
-            self.write_profiles("[DEFAULT]\ndb = unasked", path=os.path.join(self.home, name))
-        self.addCleanup(os.chdir, os.getcwd())
-        os.chdir(self.home)
-        self.check_settings()
-
     def test_a_file_with_a_secret_that_others_can_read(self) -> None:
-        for key in ("password", "api_key"):
-            for mode in (0o640, 0o604, 0o644):
-                path = self.write_profiles(f"[DEFAULT]\n[b]\n{key} = p", mode=mode)
-                self.check(
-                    "list",
-                    status=2,
-                    err=f"library.py: error: {path} holds a password, and others can read it\n"
-                    f"library.py: chmod 600 '{path}'\n",
-                )
+        for key, mode in (("password", 0o640), ("api_key", 0o604)):
+            path = self.write_profiles(f"[DEFAULT]\n[b]\n{key} = p", mode=mode)
+            error = f"library.py: error: {path} holds a password, and others can read it\n"
+            self.check("list", status=2, err=f"{error}library.py: chmod 600 '{path}'\n")
 
     def test_windows_knows_no_such_others(self) -> None:
         self.write_profiles("[DEFAULT]\npassword = p", mode=0o644)
@@ -272,7 +198,7 @@ class SettingsTests(CommandLineTestCase):
             self.check_settings(pwd="p")
 
     def test_a_file_without_a_secret_that_others_can_read(self) -> None:
-        self.write_profiles("[DEFAULT]\ntimeout = 5", mode=0o644)
+        self.write_profiles("\ufeff[DEFAULT]\ntimeout = 5", mode=0o644)  # with a BOM
         self.check_settings(timeout=5.0)
 
     def test_a_profiles_password_is_for_its_server_alone(self) -> None:
@@ -315,36 +241,35 @@ class SettingsTests(CommandLineTestCase):
         )
 
     def test_a_prompt_on_a_terminal(self) -> None:
-        program = (
-            "import sys; sys.stdin.close(); sys.path.insert(0, sys.argv[1]); import library; "
-            "from tests.test_settings import Recorder; "
-            "status = library.main(['list', '--user', 'eva'], backend=Recorder); "
-            "print(status, Recorder.settings['pwd'][::-1])"
-        )
-        folder = os.path.dirname(os.path.abspath(library.__file__))
+        none = "\nlibrary.py: error: no password given"
         for typed, expected in (
             (b"typed-secret\n", "\n0 terces-depyt"),
-            (b"\x04", "\nlibrary.py: error: no password given"),
-            (b"\n", "\nlibrary.py: error: no password given"),
-            (b"\xe9\xff\n", "\nlibrary.py: error: no password given"),
+            (b"\x04", none),
+            (b"\n", none),
+            (b"\xe9\xff\n", none),
             (b"\x03", "\nlibrary.py: interrupted"),
         ):
             with self.subTest(typed):
-                screen = self.on_a_terminal(program, folder, typed)
+                screen = self.on_a_terminal(typed)
                 self.assertIn(
                     "Password of eva on http://localhost:8069, database odoo-dev: ", screen
                 )
                 self.assertIn(expected, screen)
                 self.assertNotIn("typed-secret", screen)
 
-    def on_a_terminal(self, program: str, folder: str, typed: bytes) -> str:
-        """What a Python program shows on a terminal of its own, where this is typed."""
+    def on_a_terminal(self, typed: bytes) -> str:
+        """What a command shows on a terminal of its own, where this is typed."""
+        program = (
+            "import sys; sys.stdin.close(); import library; "
+            "from tests.test_settings import Recorder; "
+            "status = library.main(['list', '--user', 'eva'], backend=Recorder); "
+            "print(status, Recorder.settings['pwd'][::-1])"
+        )
         pid, terminal = pty.fork()
         if pid == 0:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # whatever the tests themselves ignore
-            environ = {**self.environ, "PYTHONPATH": folder}
-            os.chdir(folder)
-            os.execve(sys.executable, [sys.executable, "-c", program, folder], environ)
+            heed_signals()
+            os.chdir(os.path.dirname(os.path.abspath(library.__file__)))
+            os.execve(sys.executable, [sys.executable, "-c", program], self.environ)
         screen = b""
         try:
             while b": " not in screen:
@@ -369,9 +294,6 @@ class SettingsTests(CommandLineTestCase):
             "library.py: set ODOO_API_KEY or ODOO_PASSWORD, or api_key or password in a profile\n",
         )
 
-    def test_no_argument_takes_a_password(self) -> None:
-        self.check("list", "--password", "x", status=2, err=re.compile("unrecognized arguments"))
-
     # Malformed values, named with where they come from
 
     def test_malformed_urls(self) -> None:
@@ -379,21 +301,13 @@ class SettingsTests(CommandLineTestCase):
             "localhost:8069",
             "ftp://localhost",
             "http://",
-            "http://:8069",
             "http://localhost:99999",
             "http://localhost:0",
-            "http://localhost:x",
-            "http://localhost:８０",
-            "http://local host",
             "http://localhost/odoo",
-            "http://localhost?x",
-            "http://localhost#x",
             "http://[::1",
-            "http://a\x1b[2J",
             "http://a\n",
             "http://eva:hunter2@localhost",
             "http://ü.b",
-            "http://localhost:8069:",
         ):
             with self.subTest(url):
                 self.check_config_error("--url", url, err="--url")
@@ -401,8 +315,6 @@ class SettingsTests(CommandLineTestCase):
                 self.check_config_error(err="ODOO_URL")
                 self.assertNotIn("hunter2", self.run_cli("list")[2])
                 del self.environ["ODOO_URL"]
-        path = self.write_profiles("[DEFAULT]\nurl = localhost")
-        self.check_config_error(err=re.escape(f"the key url in [DEFAULT] of {path} "))
 
     def test_malformed_timeouts(self) -> None:
         for seconds in ("0", "-1", "x", "nan", "inf", "1e9", "1 2", "1_0", "１"):
@@ -411,8 +323,6 @@ class SettingsTests(CommandLineTestCase):
                 self.environ["ODOO_TIMEOUT"] = seconds
                 self.check_config_error(err="ODOO_TIMEOUT must")
                 del self.environ["ODOO_TIMEOUT"]
-        path = self.write_profiles("[DEFAULT]\ntimeout = soon")
-        self.check_config_error(err=re.escape(f"the key timeout in [DEFAULT] of {path} "))
 
     def test_malformed_names(self) -> None:
         for name in ("db", "user"):
@@ -421,11 +331,10 @@ class SettingsTests(CommandLineTestCase):
                     self.check_config_error(f"--{name}", text, err=f"--{name} ")
 
     def test_malformed_passwords_are_not_shown(self) -> None:
-        for variable in ("ODOO_API_KEY", "ODOO_PASSWORD"):
-            self.environ[variable] = "hunter2\x01"
-            self.check_config_error(err=f"{variable} ")
-            self.assertNotIn("hunter2", self.run_cli("list", "--debug")[2])
-            del self.environ[variable]
+        self.environ["ODOO_API_KEY"] = "hunter2\x01"
+        self.check_config_error(err="ODOO_API_KEY ")
+        self.assertNotIn("hunter2", self.run_cli("list", "--debug")[2])
+        del self.environ["ODOO_API_KEY"]
         path = self.write_profiles("[DEFAULT]\npassword = hunter2\x01")
         self.check_config_error(err=re.escape(f"the key password in [DEFAULT] of {path} "))
 
@@ -446,9 +355,7 @@ class SettingsTests(CommandLineTestCase):
         """The line and what is wrong with it, and nothing of what is there."""
         for text, line in (
             ("password hunter2", 1),
-            ("password = hunter2", 1),
             ("[DEFAULT]\npassword hunter2", 2),
-            ("[DEFAULT]\n hunter2\n", 2),
             ("[DEFAULT]\npassword = hunter2\npassword = hunter2", 3),
             ("[a]\n[a]\npassword = hunter2", 2),
         ):
@@ -479,12 +386,6 @@ class SettingsTests(CommandLineTestCase):
             self.assertNotIn("secret", name)
             seen.add(name)
         self.assertEqual(len(seen), 6)
-
-    def test_the_uid_cache_without_xdg_variables(self) -> None:
-        del self.environ["XDG_CACHE_HOME"]
-        self.check("list")
-        folder = os.path.dirname(Recorder.settings["uid_cache"])
-        self.assertEqual(folder, os.path.join(self.home, ".cache", "library"))
 
 
 if __name__ == "__main__":
