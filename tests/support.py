@@ -110,15 +110,13 @@ class CommandLineTestCase(HomeTestCase):
 
     backend: Callable[..., LibraryAPI] = LibraryAPI
 
-    def run_cli(
-        self, *argv: str, stdin: io.StringIO | None = None, terminal: bool = False
-    ) -> tuple[int, str, str]:
+    def run_cli(self, *argv: str, terminal: bool = False) -> tuple[int, str, str]:
         """Exit status, standard output and standard error of a command."""
         out, err = io.StringIO(), io.StringIO()
         with (
             mock.patch.object(err, "isatty", lambda: terminal),
             mock.patch.dict(os.environ, self.environ, clear=True),
-            mock.patch("sys.stdin", stdin or io.StringIO()),
+            mock.patch("sys.stdin", io.StringIO("no password\n")),
             mock.patch("library.TERMINAL", os.path.join(self.home, "no terminal")),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),

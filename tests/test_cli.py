@@ -22,7 +22,8 @@ class CommandTests(CommandLineTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.standin = enter(self, StandIn())
-        self.environ.update(ODOO_URL=self.standin.url, ODOO_PASSWORD="admin")
+        self.proxy = enter(self, Proxy(self.standin.url))
+        self.environ.update(ODOO_URL=self.proxy.url, ODOO_PASSWORD="admin")
 
     # What each command prints
 
@@ -61,9 +62,11 @@ class CommandTests(CommandLineTestCase):
             self.assertEqual(library.printable(text), shown)
 
     def test_what_is_listed(self) -> None:
-        self.check("add", "--file", self.write_file(b"a\nb\nc\n"), "-q", out="1\n2\n3\n")
+        self.check("add", "--file", self.write_file(b"a\nb\n"), "-q", out="1\n2\n")
         self.check("list", "B", out="2 b\n")
-        self.check("list", "--limit", "2", out="1 a\n2 b\n")
+        self.check("list", "--limit", "1", out="1 a\n")
+        self.check("add", "-q", "--", "-1", out="3\n")
+        self.check("list", "--", "-1", out="3 -1\n")
 
     def test_books_that_do_not_exist(self) -> None:
         self.check("add", "--file", self.write_file(b"a\nb\nc\n"), "-q", out="1\n2\n3\n")
@@ -86,20 +89,14 @@ class CommandTests(CommandLineTestCase):
 
         api = LibraryAPI("127.0.0.1", self.standin.port, "odoo-dev", "admin", "admin")
         api.create_many(["a"] * 6000)
-        with Proxy(self.standin.url) as proxy:
-            proxy.faults.update(dict.fromkeys(("create", "search", "read", "unlink"), measure))
-            self.environ["ODOO_URL"] = proxy.url
-            for few, many in ((80, 1000), (100, 900), (3000, 60)):  # of characters and titles
-                titles = ["a", *["&" * few] * many]
-                path = self.write_file("\n".join(titles).encode())
-                added = self.run_cli("add", "-q", "--file", path)[1].count("\n")
-                self.assertEqual(added, len(titles))
-            ids = self.run_cli("list", "-q")[1].split()
-            self.assertEqual(len(ids), 6000 + 1001 + 901 + 61)
-            none = map(str, range(MAX_ID - 9000, MAX_ID))
-            self.check(
-                "del", "-q", *ids, *none, status=1, err=re.compile(rf"\A{NO_BOOK}[0-9, ]+\n\Z")
-            )
+        self.proxy.faults.update(dict.fromkeys(("create", "search", "read", "unlink"), measure))
+        for few, many in ((80, 1000), (100, 900), (3000, 60)):  # of characters and titles
+            path = self.write_file(b"a\n" + (b"&" * few + b"\n") * many)
+            self.run_cli("add", "-q", "--file", path)
+        ids = self.run_cli("list", "-q")[1].split()
+        self.assertEqual(len(ids), 6000 + 1001 + 901 + 61)
+        none = map(str, range(MAX_ID - 9000, MAX_ID))
+        self.check("del", "-q", *ids, *none, status=1, err=re.compile(NO_BOOK))
         self.assertLess(max(sizes), 2**19)
         self.assertGreater(max(sizes), 2**18)
 
@@ -139,10 +136,9 @@ class CommandTests(CommandLineTestCase):
                 self.check("add", "--file", path, status=2, err=error)
         self.assertEqual(self.standin.requests, [])
 
-    def test_files_that_cannot_be_read(self) -> None:
-        for path, reason in (("/no/such", "No such file"), (self.home, "Is a directory")):
-            error = re.compile(rf"\Alibrary\.py: error: cannot read {path}: {reason}[^\n]*\n\Z")
-            self.check("add", "--file", path, status=2, err=error)
+    def test_a_file_that_cannot_be_read(self) -> None:
+        error = "library.py: error: cannot read /no/such: No such file or directory\n"
+        self.check("add", "--file", "/no/such", status=2, err=error)
 
     def test_progress_on_a_terminal(self) -> None:
         path = self.write_file(b"title\n" * 2500)
@@ -151,30 +147,26 @@ class CommandTests(CommandLineTestCase):
         shown = [line for line in err.replace("\x1b[K", "").split("\r") if line]
         self.assertEqual(shown[0], "0 of 2500 added")
         self.assertRegex(shown[1], "^1000 of 2500 added, [0-9]+ a second$")
-        self.assertRegex(shown[2], "^2000 of 2500 added, [0-9]+ a second$")
         self.assertRegex(err, r"\r\x1b\[K\r\Z")  # wiped
         self.assertEqual(self.run_cli("add", "-q", "--file", path, terminal=True)[2], "")
 
     def stop(self, answer: Answer, after: int = 1) -> tuple[int, int, int, str]:
         """Add 2,500 titles, with a blank line before them, to a server that fails after a batch.
 
-        Gives the exit status, how many lines were printed, how many books stored, and what
-        standard error says.
+        Gives the exit status, the lines printed, the books stored, and what stderr says.
         """
         path = self.write_file(b"\n" + b"title\n" * 2500)
 
         def fail_later(exchange: Exchange) -> None:
-            if proxy.calls.count("create") > after:
+            if self.proxy.calls.count("create") > after:
                 answer(exchange)
             else:
                 exchange.send(exchange.forward())
 
-        with Proxy(self.standin.url) as proxy, proxy.answering("create", fail_later):
-            self.environ["ODOO_URL"] = proxy.url
+        with self.proxy.answering("create", fail_later):
             status, out, err = self.run_cli("add", "--file", path)
-            self.assertEqual(proxy.calls.count("create"), after + 1)
-            stored = self.run_cli("list", "-q")[1]
-        return status, out.count("\n"), stored.count("\n"), err
+            self.assertEqual(self.proxy.calls.count("create"), after + 1)
+        return status, out.count("\n"), self.run_cli("list", "-q")[1].count("\n"), err
 
     def test_a_batch_of_unknown_outcome(self) -> None:
         *done, err = self.stop(lose_reply)
@@ -215,23 +207,20 @@ class CommandTests(CommandLineTestCase):
 
     def test_a_wrong_password_is_tried_once(self) -> None:
         self.environ["ODOO_PASSWORD"] = "hunter2"
-        message = re.compile(
-            rf"wrong user or password for 'admin' on {self.standin.url}, database 'odoo-dev'\n"
-            "library.py: the password is from ODOO_PASSWORD; .*wait a minute.*API key"
-        )
-        self.check("list", status=3, err=message)
+        message = f"wrong user or password for 'admin' on {self.proxy.url}, database 'odoo-dev'\n"
+        message += "library.py: the password is from ODOO_PASSWORD; .*wait a minute.*API key"
+        self.check("list", status=3, err=re.compile(message))
         self.assertEqual(self.standin.requests, ["authenticate"])
 
     def test_an_unknown_database(self) -> None:
-        message = f'cannot log in to {self.standin.url}: .* database "no-such" does not exist\n$'
+        message = f'cannot log in to {self.proxy.url}: .* database "no-such" does not exist\n$'
         self.check("list", "--db", "no-such", status=3, err=re.compile(message))
 
     # Secrets
 
     def debugged(self, method: str, answer: Answer) -> tuple[int, str]:
         """The exit status, and what --debug shows of a server that answers so."""
-        with Proxy(self.standin.url) as proxy, proxy.answering(method, answer):
-            self.environ["ODOO_URL"] = proxy.url
+        with self.proxy.answering(method, answer):
             status, out, err = self.run_cli("--debug", "list")
         self.assertEqual(out, "")
         self.assertIn("debug: ", err)
@@ -264,15 +253,13 @@ class CommandTests(CommandLineTestCase):
             ("admin", 2, "ask an administrator", 1, "ask an administrator"),
         ):
             self.environ["ODOO_PASSWORD"] = password
-            answer = sends(fault(code, text))
-            with Proxy(self.standin.url) as proxy, proxy.answering("create", answer):
-                proxy.faults["authenticate"] = sends(value("<int>2</int>"))
-                self.environ["ODOO_URL"] = proxy.url
+            self.proxy.faults["authenticate"] = sends(value("<int>2</int>"))
+            with self.proxy.answering("create", sends(fault(code, text))):
                 for _ in range(2):  # the second with a remembered uid
-                    proxy.calls.clear()
+                    self.proxy.calls.clear()
                     self.check("add", "Emma", status=status, err=re.compile(said))
             if password == "login":
-                self.assertEqual(proxy.calls, ["create"])
+                self.assertEqual(self.proxy.calls, ["create"])
 
     def test_debug_shows_both_tracebacks(self) -> None:
         text = 'Traceback (most recent call last):\n  File "server.py"\nno\x9b way'
@@ -307,6 +294,7 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
         for argv, err in (
             ((), "the following arguments are required: COMMAND"),
             (("remove",), "argument COMMAND: invalid choice: 'remove' .*"),
+            (("add",), "one of the arguments TITLE --file is required"),
             (("set",), "the following arguments are required: ID, TITLE"),
             (("del",), "the following arguments are required: ID"),
             (("add", "Emma", "--file", path), "argument .*: not allowed with .*"),
@@ -349,24 +337,21 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
             error = "--limit must be a number from 1 to 2147483647, not .+"
             self.check_usage("list", "--limit", id, err=error)
 
-    def test_a_title_that_looks_like_an_option(self) -> None:
-        self.check("add", "-q", "--", "-1", out=re.compile("^[0-9]+\n$"))
-        self.check("list", "--", "-1", out=re.compile("^[0-9]+ -1\n$"))
-
 
 class HelpTests(CommandLineTestCase):
-    def help(self, *argv: str) -> str:
-        status, out, err = self.run_cli(*argv, "--help")
-        self.assertEqual((status, err), (0, ""))
-        return out
-
     def helps(self) -> dict[str, str]:
-        """Each command's help, and the program's under ""."""
-        commands = re.findall("(?m)^    ([a-z]+) ", self.help())
-        return {"": self.help(), **{command: self.help(command) for command in commands}}
+        """The program's help, under "", and each command's."""
+        self.environ["FORCE_COLOR"] = "1"  # which argparse heeds since Python 3.14
+        helps: dict[str, str] = {}
+        for argv in ((), ("list",), ("add",), ("set",), ("del",)):
+            status, helps["".join(argv)], err = self.run_cli(*argv, "--help")
+            self.assertEqual((status, err), (0, ""))
+        self.assertEqual(re.findall("(?m)^    ([a-z]+) ", helps[""]), list(helps)[1:])
+        return helps
 
     def test_each_help_fits_a_screen(self) -> None:
         for command, text in self.helps().items():
+            self.assertNotIn("\x1b", text)
             self.assertLessEqual(text.count("\n"), 24)
             self.assertLessEqual(max(map(len, text.splitlines())), 80)
             has_title = command in ("list", "add", "set")
@@ -374,19 +359,12 @@ class HelpTests(CommandLineTestCase):
             for name in ("URL", "DB", "USER", "API_KEY", "PASSWORD", "TIMEOUT", "PROFILE"):
                 self.assertIn(f"ODOO_{name}", text)
 
-    def test_no_colour(self) -> None:
-        self.environ["FORCE_COLOR"] = "1"  # which argparse heeds since Python 3.14
-        for argv in (("--help",), ("add", "--help"), ()):
-            _, out, err = self.run_cli(*argv)
-            self.assertNotIn("\x1b", out + err)
-
     def test_version(self) -> None:
         self.check("--version", out=f"library.py {library.__version__}\n")
 
     def test_the_readme_names_each_option_and_command(self) -> None:
-        """And no option that there is not."""
-        folder = os.path.dirname(os.path.abspath(library.__file__))
-        with open(os.path.join(folder, "README.md"), encoding="utf-8") as file:
+        path = os.path.join(os.path.dirname(library.__file__), "README.md")
+        with open(path, encoding="utf-8") as file:
             readme = file.read()
         helps = self.helps()
         options = set(re.findall(r"(?<![\w-])--?[a-z]+", "".join(helps.values())))

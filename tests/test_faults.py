@@ -46,7 +46,6 @@ def books(*members: str) -> str:
 
 ID = member("id", "<int>1</int>")
 ENTITY = TRUE.replace(b"1</", b"&t;</").replace(b"?>", b"?><!DOCTYPE x [<!ENTITY t '1'>]>")
-NESTED = "<array><data><value>" * 3000 + "</value></data></array>" * 3000
 
 # After these nobody can know whether a change was made: status 4 for one, 3 for a question.
 LOST: dict[str, Answer] = {
@@ -58,7 +57,6 @@ LOST: dict[str, Answer] = {
     "trickling chunks": trickles(chunked(TRUE), after=50),
     "endless header": sends(b"HTTP/1.1 200 OK\r\nX: ", *[b"x" * 99] * 1000),
     "endless 100 Continue": sends(*[b"HTTP/1.1 100 Continue\r\n\r\n"] * 40, pause=0.01),
-    "too many headers": sends(http(TRUE, headers=tuple(f"X-{i}: x" for i in range(200)))),
     "garbage": sends(b"\x1b[2J\r\n" * 100),
     "HTML": sends(http(b"<html><body>Welcome</body></html>")),
     "two values": sends(http(TRUE.replace(b"</param>", b"<value>1</value></param>"))),
@@ -67,12 +65,11 @@ LOST: dict[str, Answer] = {
     "Content-Length too small": sends(raw("HTTP/1.1 200 OK\nContent-Length: 30", TRUE)),
     "no last chunk": sends(chunked(TRUE)[:-5]),
     "HTTP 204": sends(raw("HTTP/1.1 204 No Content")),
-    "HTTP 500": sends(http(TRUE, "500 Internal Server Error")),
-    "HTTP 502": sends(http(b"oops", "502 Bad Gateway")),
+    "HTTP 502": sends(http(TRUE, "502 Bad Gateway")),
     "gzip cut off": sends(packed(gzip.compress(TRUE)[:-9])),
     "gzip with a wrong sum": sends(packed(gzip.compress(TRUE)[:-8] + b"\0" * 8)),
     "an entity": sends(http(ENTITY)),
-    "nested arrays": sends(value(NESTED)),
+    "nested arrays": sends(value("<array><data><value>" * 3000 + "</value></data></array>" * 3000)),
     "5,000 digits": sends(value(f"<int>{'9' * 5000}</int>")),
     "an unknown type": sends(value("<float>1</float>")),
     "fault without text": sends(
@@ -124,14 +121,6 @@ COMMITTED = {
     "odoo/registry.py": ("in signal_changes", "f()", "psycopg2.OperationalError: no"),
 }
 
-FAULT_TEXTS = (
-    "No such thing.\n\nAsk your administrator.\n",
-    "\u202eevil \x85 \u2028 text",
-    "",
-    "Traceback (most recent call last):\n  File x.py, line 1\nValueError: no thing",
-    "long " * 100_000,
-)
-
 
 class FaultTests(StandInTestCase, CommandLineTestCase):
     def setUp(self) -> None:
@@ -140,10 +129,7 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
         self.proxy.faults["search"] = sends(BOOK_1)
 
     def check_fault(self, method: str, answer: Answer, status: int | None = None) -> str:
-        """Run the method's command against the fault, and give what it says on stderr.
-
-        Without a status it is the one of an answer that is lost.
-        """
+        """Run the method's command and give its stderr. Without a status, it is a lost answer's."""
         if status is None:
             status = UNKNOWN if method in CHANGES else NOTHING_CHANGED
         if method == "authenticate":  # no uid is remembered
@@ -183,7 +169,13 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
                     self.assertIn(f"HTTP {name[:3]}", err)
 
     def test_faults(self) -> None:
-        for text in FAULT_TEXTS:
+        for text in (
+            "No such thing.\n\nAsk your administrator.\n",
+            "\u202eevil \x85 \u2028 text",
+            "",
+            "Traceback (most recent call last):\n  File x.py, line 1\nValueError: no thing",
+            "long " * 100_000,
+        ):
             for code in (1, 3):
                 for method in COMMANDS:
                     with self.subTest(text[:20], code=code, method=method):
@@ -210,18 +202,13 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
             column = 'psycopg2.errors.UndefinedColumn: column "x" does not exist'
             self.check("list", status=1, err=f"library.py: error: {column}\n")
 
-    def test_redirections(self) -> None:
-        for location, shown in (
-            ("/web/login", "/web/login"),
-            ("https://eva:x@odoo.example/y", "https://odoo.example/y"),
-        ):
-            reply = http(b"", "302 Found", (f"Location: {location}",))
-            err = self.check_fault("create", sends(reply), NOTHING_CHANGED)
-            self.assertEqual(
-                err,
-                f"library.py: error: {self.proxy.url} answers HTTP 302 Found: {shown}\n"
-                "library.py: no redirection is followed; if that is another server, use its URL\n",
-            )
+    def test_a_redirection(self) -> None:
+        reply = http(b"", "302 Found", ("Location: https://eva:x@odoo.example/y",))
+        self.assertEqual(
+            self.check_fault("create", sends(reply), NOTHING_CHANGED),
+            f"library.py: error: {self.proxy.url} answers HTTP 302 Found: https://odoo.example/y\n"
+            "library.py: no redirection is followed; if that is another server, use its URL\n",
+        )
 
     def test_what_a_status_of_http_means(self) -> None:
         behind = "a web server answers, but Odoo behind"
@@ -235,9 +222,8 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
             self.assertRegex(err, f"HTTP {status}\nlibrary.py: {hint}")
 
     def test_fewer_ids_than_titles(self) -> None:
-        one = "<array><data><value><int>1</int></value></data></array>"
         path = self.write_file(b"a\nb\n")
-        with self.proxy.answering("create", sends(value(one))):
+        with self.proxy.answering("create", sends(BOOK_1)):
             err = re.compile("no valid answer .*: not the list of IDs\n.*lines 1 to 2")
             self.check("add", "--file", path, status=4, err=err)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pty
 import re
@@ -66,9 +65,8 @@ class SettingsTests(CommandLineTestCase):
     # Precedence
 
     def test_precedence(self) -> None:
-        self.write_profiles(
-            "[DEFAULT]\nurl = http://a:1\ndb = a\nuser = a\npassword = p%20\ntimeout = 5\n"
-        )
+        profile = "url = http://a:1\ndb = a\nuser = a\npassword = p%20\ntimeout = 5"
+        self.write_profiles(f"[DEFAULT]\n{profile}")
         self.check_settings(host="a", port=1, db="a", user="a", pwd="p%20", timeout=5.0)
         self.environ.update(ODOO_DB="b", ODOO_USER="b", ODOO_TIMEOUT="2.5", ODOO_PASSWORD="b")
         self.check_settings(host="a", port=1, db="b", user="b", pwd="b", timeout=2.5)
@@ -90,10 +88,8 @@ class SettingsTests(CommandLineTestCase):
 
     def test_a_profile_that_is_named_outranks_the_environment(self) -> None:
         """What stands on the command line wins."""
-        self.write_profiles(
-            "[DEFAULT]\ndb = d\n[staging]\nurl = http://s:1\nuser = u\npassword = p\n"
-            "[bare]\nuser = v\n"
-        )
+        profile = "[staging]\nurl = http://s:1\nuser = u\npassword = p\n"
+        self.write_profiles(f"[DEFAULT]\ndb = d\n{profile}[bare]\nuser = v\n")
         staging = {"host": "s", "port": 1, "db": "d", "user": "u", "pwd": "p"}
         self.environ["ODOO_PROFILE"] = "staging"
         self.check_settings(**staging)
@@ -191,11 +187,8 @@ class SettingsTests(CommandLineTestCase):
             path = self.write_profiles(f"[DEFAULT]\n[b]\n{key} = p", mode=mode)
             error = f"library.py: error: {path} holds a password, and others can read it\n"
             self.check("list", status=2, err=f"{error}library.py: chmod 600 '{path}'\n")
-
-    def test_windows_knows_no_such_others(self) -> None:
-        self.write_profiles("[DEFAULT]\npassword = p", mode=0o644)
-        with mock.patch("os.name", "nt"):
-            self.check_settings(pwd="p")
+        with mock.patch("os.name", "nt"):  # where the mode does not say so
+            self.check_settings("--profile", "b", pwd="p")
 
     def test_a_file_without_a_secret_that_others_can_read(self) -> None:
         self.write_profiles("\ufeff[DEFAULT]\ntimeout = 5", mode=0o644)  # with a BOM
@@ -203,13 +196,11 @@ class SettingsTests(CommandLineTestCase):
 
     def test_a_profiles_password_is_for_its_server_alone(self) -> None:
         path = self.write_profiles("[DEFAULT]\nurl = http://a:1\npassword = hunter2")
-        where = re.escape(f"the key password in [DEFAULT] of {path}")
-        self.check_config_error(
-            "--url", "http://b:1", err=f"--url: {where} is for http://a:1 alone"
-        )
+        alone = re.escape(f"the key password in [DEFAULT] of {path}") + " is for http://a:1 alone"
+        self.check_config_error("--url", "http://b:1", err=f"--url: {alone}")
         self.check_config_error("--url", "https://a:1", err="--url")
         self.environ["ODOO_URL"] = "http://a:2"
-        self.check_config_error(err=f"ODOO_URL: {where} is for http://a:1 alone")
+        self.check_config_error(err=f"ODOO_URL: {alone}")
         self.environ["ODOO_URL"] = "HTTP://A:1/"
         self.check_settings(host="a", port=1, pwd="hunter2")
         self.environ.update(ODOO_URL="http://b:1", ODOO_PASSWORD="p")
@@ -236,9 +227,7 @@ class SettingsTests(CommandLineTestCase):
         ):
             with self.subTest(options):
                 self.check_config_error(*options, err="no password for")
-        self.check_settings(
-            "--url", "http://localhost:8069/", "--db", "odoo-dev", "--user", "admin"
-        )
+        self.check_settings("--url", "http://localhost:8069/", "--user", "admin")
 
     def test_a_prompt_on_a_terminal(self) -> None:
         none = "\nlibrary.py: error: no password given"
@@ -286,49 +275,36 @@ class SettingsTests(CommandLineTestCase):
         return screen.decode().replace("\r\n", "\n")
 
     def test_no_prompt_without_a_terminal(self) -> None:
-        status, out, err = self.run_cli("list", "--user", "eva", stdin=io.StringIO("secret\n"))
-        self.assertEqual((status, out), (2, ""))
-        self.assertEqual(
-            err,
-            "library.py: error: no password for eva on http://localhost:8069, database odoo-dev\n"
-            "library.py: set ODOO_API_KEY or ODOO_PASSWORD, or api_key or password in a profile\n",
+        self.check_config_error(
+            *("--user", "eva"),
+            err="no password for eva on http://localhost:8069, database odoo-dev\n"
+            "library.py: set ODOO_API_KEY or ODOO_PASSWORD, or api_key or password in a profile$",
         )
 
     # Malformed values, named with where they come from
 
-    def test_malformed_urls(self) -> None:
-        for url in (
+    def test_malformed_values(self) -> None:
+        urls: tuple[str, ...] = (
             "localhost:8069",
             "ftp://localhost",
             "http://",
-            "http://localhost:99999",
-            "http://localhost:0",
-            "http://localhost/odoo",
             "http://[::1",
             "http://a\n",
-            "http://eva:hunter2@localhost",
-            "http://ü.b",
+        )
+        urls += ("http://localhost:99999", "http://localhost:0", "http://localhost/odoo")
+        urls += ("http://eva:hunter2@localhost", "http://ü.b")
+        for name, values in (
+            ("url", urls),
+            ("timeout", ("0", "-1", "x", "nan", "inf", "1e9", "1 2", "1_0", "１")),
+            ("db", (" ", "a\nb")),
+            ("user", (" ", "a\nb")),
         ):
-            with self.subTest(url):
-                self.check_config_error("--url", url, err="--url")
-                self.environ["ODOO_URL"] = url
-                self.check_config_error(err="ODOO_URL")
-                self.assertNotIn("hunter2", self.run_cli("list")[2])
-                del self.environ["ODOO_URL"]
-
-    def test_malformed_timeouts(self) -> None:
-        for seconds in ("0", "-1", "x", "nan", "inf", "1e9", "1 2", "1_0", "１"):
-            with self.subTest(seconds):
-                self.check_config_error(f"--timeout={seconds}", err="--timeout must")
-                self.environ["ODOO_TIMEOUT"] = seconds
-                self.check_config_error(err="ODOO_TIMEOUT must")
-                del self.environ["ODOO_TIMEOUT"]
-
-    def test_malformed_names(self) -> None:
-        for name in ("db", "user"):
-            for text in ("", "a\x1bb", "a\nb", "\udce9"):
-                with self.subTest(name=name, text=text):
-                    self.check_config_error(f"--{name}", text, err=f"--{name} ")
+            for value in values:
+                with self.subTest(name, value=value), mock.patch.dict(self.environ):
+                    self.check_config_error(f"--{name}={value}", err=f"--{name}[ :]")
+                    self.environ[f"ODOO_{name.upper()}"] = value
+                    self.check_config_error(err=f"ODOO_{name.upper()}[ :]")
+                    self.assertNotIn("hunter2", self.run_cli("list")[2])
 
     def test_malformed_passwords_are_not_shown(self) -> None:
         self.environ["ODOO_API_KEY"] = "hunter2\x01"
@@ -347,10 +323,6 @@ class SettingsTests(CommandLineTestCase):
         self.environ["ODOO_PROFILE"] = "b"
         self.check_config_error(err=f"ODOO_PROFILE: no profile 'b' in {path}")
 
-    def test_files_that_cannot_be_read(self) -> None:
-        self.check_config_error("--config", "/no/such.ini", err="cannot read /no/such.ini: No such")
-        self.check_config_error("--config", self.home, err=f"cannot read {self.home}: Is a dir")
-
     def test_files_that_are_no_ini_files(self) -> None:
         """The line and what is wrong with it, and nothing of what is there."""
         for text, line in (
@@ -363,9 +335,9 @@ class SettingsTests(CommandLineTestCase):
                 path = self.write_profiles(text)
                 self.check_config_error(err=rf"{path}, line {line}: not KEY = VALUE in a \[SECTION")
                 self.assertNotIn("hunter2", self.run_cli("list", "--debug")[2])
-        with open(path, "wb") as file:
-            file.write(b"[DEFAULT]\npassword = \xff")
-        self.check_config_error(err=f"cannot read {path}: not UTF-8")
+        path = self.write_file(b"[DEFAULT]\npassword = \xff")
+        self.check_config_error("--config", path, err=f"cannot read {path}: not UTF-8")
+        self.check_config_error("--config", self.home, err=f"cannot read {self.home}: Is a dir")
 
     # The remembered uid
 
