@@ -295,7 +295,6 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
             ((), "the following arguments are required: COMMAND"),
             (("remove",), "argument COMMAND: invalid choice: 'remove' .*"),
             (("add",), "one of the arguments TITLE --file is required"),
-            (("set",), "the following arguments are required: ID, TITLE"),
             (("del",), "the following arguments are required: ID"),
             (("add", "Emma", "--file", path), "argument .*: not allowed with .*"),
             (("add", "--file", path, "--file", path), "more than one --file"),
@@ -305,8 +304,6 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
             (("add", ""), blank),
             (("set", "1", "\u3000"), blank),
             (("list", "a\0b"), rf"{none} .* U\+0000"),
-            (("add", "a\nb"), rf"{none} .* U\+000A"),
-            (("add", "\udce9"), rf"{none} .* U\+DCE9"),
             (("add", "\ufdd0"), rf"{none} .* U\+FDD0"),
             (("set", "1", "\U0001ffff"), rf"{none} .* U\+1FFFF"),
             (("-q", "list", "--json"), "--quiet and --json exclude each other"),
@@ -321,9 +318,7 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
     def test_the_help_that_has_the_answer(self) -> None:
         dash = '; put "--" before a title that begins with a dash\n'
         for argv, help in (
-            (("lst",), "library.py --help\n"),
             (("--limit", "3", "list"), "library.py --help\n"),
-            (("list", "--limt", "3"), f"library.py list --help{dash}"),
             (("list", "-dash"), f"library.py list --help{dash}"),
             (("add", "-dash"), f"library.py add --help{dash}"),
             (("set", "1", "-dash"), f"library.py set --help{dash}"),

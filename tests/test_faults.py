@@ -65,7 +65,9 @@ LOST: dict[str, Answer] = {
     "Content-Length too small": sends(raw("HTTP/1.1 200 OK\nContent-Length: 30", TRUE)),
     "no last chunk": sends(chunked(TRUE)[:-5]),
     "HTTP 204": sends(raw("HTTP/1.1 204 No Content")),
-    "HTTP 502": sends(http(TRUE, "502 Bad Gateway")),
+    "HTTP 500": sends(http(TRUE, "500 Internal Server Error")),
+    "HTTP 502": sends(http(b"oops", "502 Bad Gateway")),
+    "HTTP 999": sends(http(b"oops", "999 \x1b[31mred")),
     "gzip cut off": sends(packed(gzip.compress(TRUE)[:-9])),
     "gzip with a wrong sum": sends(packed(gzip.compress(TRUE)[:-8] + b"\0" * 8)),
     "an entity": sends(http(ENTITY)),
@@ -76,7 +78,6 @@ LOST: dict[str, Answer] = {
         http(xml(f"<value><struct>{member('faultCode', '<int>2</int>')}</struct></value>", "fault"))
     ),
     "nil": sends(value("<nil/>")),
-    "a string": sends(value("<string>1</string>")),
     "a double": sends(value("<double>1.0</double>")),
     "zero": sends(value("<int>0</int>")),
     "a struct": sends(value(f"<struct>{ID}</struct>")),
