@@ -295,6 +295,7 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
             ((), "the following arguments are required: COMMAND"),
             (("remove",), "argument COMMAND: invalid choice: 'remove' .*"),
             (("add",), "one of the arguments TITLE --file is required"),
+            (("set", "1"), "the following arguments are required: TITLE"),
             (("del",), "the following arguments are required: ID"),
             (("add", "Emma", "--file", path), "argument .*: not allowed with .*"),
             (("add", "--file", path, "--file", path), "more than one --file"),

@@ -284,14 +284,9 @@ class SettingsTests(CommandLineTestCase):
     # Malformed values, named with where they come from
 
     def test_malformed_values(self) -> None:
-        urls = [
-            "http://[::1",
-            "http://localhost:99999",
-            "http://localhost:0",
-            "http://localhost/odoo",
-        ]
-        urls += ["localhost:8069", "ftp://localhost", "http://", "http://ü.b", "http://a\n"]
-        urls += ["http://eva:hunter2@localhost"]
+        urls = ["localhost:8069", "ftp://localhost", "http://", "http://ü.b", "http://a\n"]
+        urls += ["http://localhost:99999", "http://localhost:0", "http://localhost/odoo"]
+        urls += ["http://[::1", "http://eva:hunter2@localhost"]
         for name, values in (
             ("url", urls),
             ("timeout", ["0", "-1", "x", "nan", "inf", "1e9", "1 2", "1_0", "１"]),
