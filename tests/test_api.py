@@ -140,7 +140,3 @@ class WireTests(StandInTestCase):
         self.addCleanup(self.api.unlink_many, self.api.create_many(["Emma"] * 300))
         with self.proxy.answering("read", lambda exchange: None):
             self.assertRaisesRegex(ConnectError, "connection closed", self.api.search_read)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import unittest
 
 import library
 from library_xmlrpc import MAX_ID, LibraryAPI
@@ -370,7 +369,3 @@ class HelpTests(CommandLineTestCase):
             self.assertIn(f"library.py {command}", readme)
         mentioned = set(re.findall(r"(?<![\w-])--[a-z]+", re.sub(r"(?s)```.*?```", "", readme)))
         self.assertLessEqual(mentioned, options)
-
-
-if __name__ == "__main__":
-    unittest.main()

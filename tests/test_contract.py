@@ -430,7 +430,3 @@ class JSON2Tests(Contract):
 
 
 del Contract, LoginContract  # which have no server of their own
-
-
-if __name__ == "__main__":
-    unittest.main()

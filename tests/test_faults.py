@@ -11,7 +11,6 @@ import gzip
 import re
 import shutil
 import time
-import unittest
 
 from tests.proxy import Answer, Exchange
 from tests.replies import BOOK_1, TRUE, fault, http, member, raw, sends, trickles, value, xml
@@ -287,7 +286,3 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
                 for argv in COMMANDS.values():
                     with self.subTest(url=url, argv=argv):
                         self.check("--url", url, *argv, status=3, err=error)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -183,7 +183,3 @@ class AnswerTests(CommandLineTestCase):
         with self.proxy.answering("context_get", sends(http(b'{"uid": 6}'))):
             self.assertEqual([self.api.uid, self.api.uid], [6, 6])
             self.assertEqual(self.proxy.calls, ["context_get"])
-
-
-if __name__ == "__main__":
-    unittest.main()

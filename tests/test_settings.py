@@ -7,7 +7,6 @@ import pty
 import re
 import sys
 import time
-import unittest
 from typing import Any
 from unittest import mock
 
@@ -352,7 +351,3 @@ class SettingsTests(CommandLineTestCase):
             self.assertNotIn("secret", name)
             seen.add(name)
         self.assertEqual(len(seen), 6)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -81,7 +81,3 @@ class UnmarshalTests(unittest.TestCase):
                 total += len(broken)
         self.assertGreater(read, 500)
         self.assertGreater(total - read, 10_000)
-
-
-if __name__ == "__main__":
-    unittest.main()
