@@ -102,8 +102,7 @@ EXIT_STATUS = {ConfigError: 2, ConnectError: 3, LoginError: 3, UnknownOutcomeErr
 
 def list_books(args: argparse.Namespace, api: LibraryAPI) -> int:
     for book in api.iter_books(args.title, args.limit):
-        line = result(args, f"{book['id']} {book['name']}", book["id"], book["name"])
-        sys.stdout.write(f"{line}\n")
+        print(result(args, f"{book['id']} {book['name']}", book["id"], book["name"]))
     return 0
 
 
@@ -328,7 +327,7 @@ def parse(check: Callable[[str, str], T], text: str, origin: str) -> T:
 def parse_url(text: str, origin: str) -> tuple[str, str, int]:
     """Scheme, host and port. The error does not show `text`, which may hold a password."""
     found = re.fullmatch(
-        r"(https?)://(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::([0-9]{1,5}))?/?", text, re.I | re.A
+        r"(?ai)(https?)://(?:\[([0-9a-f:.]{2,45})\]|([\w.-]{1,253}))(?::([0-9]{1,5}))?/?", text
     )
     if not found:
         raise ValueError(f"{origin} must be like http://localhost:8069 (without a path or a user)")
@@ -561,8 +560,7 @@ def run(argv: Sequence[str], args: argparse.Namespace, backend: Callable[..., Li
     """Run one command and give its exit status."""
     try:
         parse_arguments(argv, args)
-        status: int = args.run(args, connect(args, backend))
-        return status
+        return int(args.run(args, connect(args, backend)))
     except SystemExit as stop:  # argparse's, after --help or --version
         return int(stop.code or 0)
     except LibraryError as error:
@@ -600,17 +598,16 @@ def main(argv: Sequence[str] | None = None, backend: Callable[..., LibraryAPI] =
         return fail(args, LibraryError(reason))
 
 
-def command(backend: Callable[..., LibraryAPI] = LibraryAPI) -> int:
+def command(backend: Callable[..., LibraryAPI] = LibraryAPI) -> NoReturn:
     """Run main as a program, which dies of a signal that stops it: a shell's loop stops, too."""
     hangup = getattr(signal, "SIGHUP", signal.SIGTERM)  # which Windows does not have
     for signum in (signal.SIGINT, signal.SIGTERM, hangup):
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, interrupt)
     status = main(backend=backend)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python ends: no traceback
     if status > 128 and os.name == "posix":
         os.kill(os.getpid(), status - 128)
-    return status
+    os._exit(status)  # at once: Python's own way out takes a while, and shows a traceback at Ctrl-C
 
 
 def interrupt(signum: int, frame: object) -> None:
@@ -619,4 +616,4 @@ def interrupt(signum: int, frame: object) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(command())
+    command()

@@ -50,7 +50,7 @@ MAX_TEXT = 3000  # characters: as XML, a page of such titles is not larger than 
 FIRST_PAGE = 1000  # books in the request that a listing begins with
 NEXT_PAGES = 8000  # in the others: with fewer Odoo takes longer, with more we take more memory
 PAGES_AHEAD = 2  # on their way while the reader has another one
-MAX_REPLY = 64 * 2**20  # bytes, unpacked: the ids of nearly two million books
+MAX_REPLY = 128 * 2**20  # bytes, unpacked: the ids of nearly four million books
 CONNECT_SECONDS = 10.0
 
 
@@ -402,6 +402,8 @@ class LibraryAPI:
         addresses = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
         seconds = _seconds_until(deadline) / len(addresses)
         sock = socket.create_connection((host, self.port), seconds)
+        # http.client sends head and body apart, and the body is not to wait until the head arrived.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.scheme == "http":
             return sock
         sock.settimeout(_seconds_until(deadline))
@@ -430,7 +432,7 @@ class LibraryAPI:
             return unanswered(f"no valid answer from {self.url}: {status}", hint)
         if code < 400 and location:
             status += f": {re.sub('//[^/]*@', '//', self._masked(location))}"
-            hint = "no redirection is followed; if that is another server, use its URL"
+            hint = "no redirection is followed; if scheme, host or port differ, use those"
         return ConnectError(f"{self.url} answers {status}", hint)
 
     def _refusal(
@@ -513,7 +515,7 @@ def _body(response: http.client.HTTPResponse) -> bytearray:
     body = bytearray()
     while chunk := response.read(2**16):
         body += gzip.decompress(chunk, MAX_REPLY + 1) if packed else chunk
-        if len(body) > MAX_REPLY:
+        if max(len(body), len(gzip.unused_data)) > MAX_REPLY:
             raise _BadReply(f"larger than {MAX_REPLY >> 20} MiB")
     if response.length or (packed and not gzip.eof):
         raise http.client.IncompleteRead(b"", response.length)
@@ -543,7 +545,7 @@ def _unmarshal_rows(reply: bytearray) -> list[int] | Iterator[Book] | None:
     rows = str(memoryview(reply)[slice(*found.span(1))], "utf-8")
     if not rows or (_INT.match(rows) and not _INT.sub("", rows)):
         return [int(number[1]) for number in _INT.finditer(rows)]
-    if _BOOK.sub("", rows):
+    if _BOOK.sub("", rows) or _OTHER_REFERENCE.search(rows):
         return None
     return ({"id": int(row[1]), "name": _unescape(row[2])} for row in _BOOK.finditer(rows))
 
@@ -567,12 +569,12 @@ _LIST = re.compile(
     re.DOTALL,
 )
 _INT = re.compile(r"<value><int>([1-9][0-9]{0,8})</int></value>\n")
-_TEXT = r"[^<>&\r\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*"
 _BOOK = re.compile(
     rf"<value><struct>\n<member>\n<name>id</name>\n{_INT.pattern}</member>\n"
-    rf"<member>\n<name>name</name>\n<value><string>({_TEXT}(?:&(?:amp|lt|gt);{_TEXT})*)"
+    r"<member>\n<name>name</name>\n<value><string>([^<>\r\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*)"
     r"</string></value>\n</member>\n</struct></value>\n"
 )
+_OTHER_REFERENCE = re.compile("&(?!(?:amp|lt|gt);)")
 
 
 # --- Messages: what goes wrong, in words for people ----------------------------------------------
@@ -716,9 +718,11 @@ def _book(row: Any) -> Book:
 
 
 if __name__ == "__main__":
+    from pprint import pprint
+
     api = LibraryAPI("localhost", 8069, "odoo-dev", "admin", "admin")
     try:
-        print(*api.search_read(), sep="\n")
+        pprint(api.search_read())
     except LibraryError as error:
         print(f"library_xmlrpc.py: error: {error}", file=sys.stderr)
         if not sys.flags.interactive:

@@ -110,4 +110,4 @@ def _user(context: Any) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(library.command(LibraryAPI))
+    library.command(LibraryAPI)

@@ -99,4 +99,4 @@ def _fault(error: odoorpc.error.RPCError) -> xmlrpc.client.Fault:
 
 
 if __name__ == "__main__":
-    raise SystemExit(library.command(LibraryAPI))
+    library.command(LibraryAPI)

@@ -116,6 +116,10 @@ class WireTests(StandInTestCase):
             api = LibraryAPI("localhost", port, "odoo-dev", "admin", "admin")
             self.assertIn("server_version", api.version())
 
+    def test_the_body_of_a_request_does_not_wait_for_its_head(self) -> None:
+        with self.api._connect(time.monotonic() + 5) as sock:
+            self.assertTrue(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
     def test_two_pages_are_on_their_way_at_once_and_never_more(self) -> None:
         ids = self.api.create_many([f"{number:03}" for number in range(600)])
         self.addCleanup(self.api.unlink_many, ids)

@@ -286,6 +286,7 @@ class SettingsTests(CommandLineTestCase):
         urls = ["localhost:8069", "ftp://localhost", "http://", "http://ü.b", "http://a\n"]
         urls += ["http://localhost:99999", "http://localhost:0", "http://localhost/odoo"]
         urls += ["http://[::1", "http://eva:hunter2@localhost"]
+        urls += [f"http://{'a' * 3001}", f"http://[{':' * 3001}]"]
         for name, values in (
             ("url", urls),
             ("timeout", ["0", "-1", "x", "nan", "inf", "1e9", "1 2", "1_0", "１"]),

@@ -6,12 +6,13 @@ The pattern may pass on any reply, but what it reads, the parser reads as well, 
 from __future__ import annotations
 
 import random
+import tracemalloc
 import unittest
 import xmlrpc.client
 from typing import Any
 from xml.parsers.expat import ExpatError
 
-from library_xmlrpc import _unmarshal, _unmarshal_rows
+from library_xmlrpc import MAX_REPLY, MAX_TEXT, NEXT_PAGES, _unmarshal, _unmarshal_rows
 
 BOOKS = [{"id": 1, "name": "Émile & <Zola>"}, {"id": 999999999, "name": "\t🐳\n"}]
 IDS = [3, 20, 100]
@@ -56,6 +57,16 @@ class UnmarshalTests(unittest.TestCase):
                 books = [{"id": chance.randrange(1, 10**9), "name": title} for title in titles]
                 self.assertTrue(self.check(reply(books, odoo)))
                 self.assertTrue(self.check(reply([book["id"] for book in books], odoo)))
+
+    def test_a_long_title(self) -> None:
+        """Its references take no memory by the number, and a page of the longest fits a reply."""
+        octets = bytearray(reply([{"id": 1, "name": "&" * 200_000}]))
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        self.assertTrue(_unmarshal_rows(octets))
+        self.assertLess(tracemalloc.get_traced_memory()[1], 5 * len(octets))
+        page = [{"id": 10**8, "name": "&" * MAX_TEXT}] * NEXT_PAGES
+        self.assertLess(len(reply(page)), MAX_REPLY)
 
     def test_other_values_are_left_to_the_parser(self) -> None:
         values: tuple[Any, ...] = (
