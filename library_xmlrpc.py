@@ -364,7 +364,8 @@ class LibraryAPI:
                 raise self._refusal(fault, unanswered) from fault
 
         request = xmlrpc.client.dumps(params, method).encode()
-        headers = {"Content-Type": "text/xml"}
+        # Odoo 19 looks its databases up where this header names none.
+        headers: Headers = {"Content-Type": "text/xml", "X-Odoo-Database": self.db.encode()}
         return self._post(f"/xmlrpc/2/{service}", request, headers, read, unanswered)
 
     # --- The wire ---

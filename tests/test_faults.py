@@ -263,7 +263,8 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
         requests: list[bytes] = []
         with self.proxy.answering("create", lambda exchange: requests.append(exchange.request)):
             self.run_cli("add", "Emma")
-        self.assertIn(b"\r\nAccept-Encoding: gzip\r\n", requests[0])
+        for header in (b"Accept-Encoding: gzip", b"X-Odoo-Database: odoo-dev"):
+            self.assertIn(b"\r\n%b\r\n" % header, requests[0])
         with self.proxy.answering("create", sends(packed(b"no gzip"))):
             self.check("add", "Emma", status=4, err=re.compile(": not XML-RPC\n"))
 
