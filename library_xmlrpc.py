@@ -545,7 +545,7 @@ def _unmarshal_rows(reply: bytearray) -> list[int] | Iterator[Book] | None:
         return None
     rows = str(memoryview(reply)[slice(*found.span(1))], "utf-8")
     if not rows or (_INT.match(rows) and not _INT.sub("", rows)):
-        return [int(number[1]) for number in _INT.finditer(rows)]
+        return [int(number) for number in _INT.findall(rows)]
     if _BOOK.sub("", rows) or _OTHER_REFERENCE.search(rows):
         return None
     return ({"id": int(row[1]), "name": _unescape(row[2])} for row in _BOOK.finditer(rows))
