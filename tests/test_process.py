@@ -172,14 +172,19 @@ class SignalTests(ProcessTestCase):
         self.api.create_many(["title"] * 10_000)
         self.environ["ODOO_TIMEOUT"] = "20"
 
-        def hold_the_third(exchange: Exchange) -> None:
-            exchange.pass_on() if self.proxy.calls.count("read") < 3 else exchange.hold()
+        def hold_the_last(exchange: Exchange) -> None:  # which asks for fewer books
+            exchange.pass_on() if len(exchange.request) > 200_000 else exchange.hold()
 
+        login = (*self.proxy.address, "odoo-dev", "admin", "admin")
+        script = f"from library_xmlrpc import LibraryAPI; api = LibraryAPI(*{login}, timeout=15)"
+        script += "; books = api.iter_books(); [next(books) for _ in range(1001)]; print('seen')"
         start = time.monotonic()
         status, _, err = self.interrupt("read", "list", "--limit", "2000")
         self.assertEqual((status, err), (-signal.SIGINT, "library.py: interrupted\n"))
-        with self.proxy.answering("read", hold_the_third):
+        with self.proxy.answering("read", hold_the_last):
             self.check_shell("$library list | head -1", 0, ".+\n", "")
+        with self.proxy.answering("read", hold_the_last):
+            self.check_shell(f'{sys.executable} -c "{script}"', 0, "seen\n", "")
         self.assertLess(time.monotonic() - start, 10)
 
     def test_what_is_printed_is_stored_when_killed(self) -> None:
