@@ -11,6 +11,7 @@ import gzip
 import re
 import shutil
 import time
+from unittest import mock
 
 from tests.proxy import Answer, Exchange
 from tests.replies import BOOK_1, TRUE, fault, http, member, raw, sends, trickles, value, xml
@@ -237,11 +238,16 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
                     self.check_fault(method, sends(replies[-1][:end]))
 
     def test_a_reply_is_bounded_unpacked(self) -> None:
-        """Not by the deadline alone: this one would be an answer, with 80 MiB of blanks in it."""
+        """Not by the deadline alone: this one would be an answer, with 140 MiB of blanks in it."""
         self.environ["ODOO_TIMEOUT"] = "30"
         bomb = gzip.compress(TRUE.replace(b"<params>", b" " * (140 * 2**20) + b"<params>"))
         with self.proxy.answering("write", sends(packed(bomb))):
             self.check("set", "1", "Emma", status=4, err=re.compile("larger than 128 MiB"))
+        longer = packed(gzip.compress(TRUE) + b"x" * 2**17)  # than the answer that it begins with
+        with self.proxy.answering("write", sends(longer)):
+            self.check("set", "1", "Emma", out=re.compile("set to Emma"))
+            with mock.patch("library_xmlrpc.MAX_REPLY", 2**16):
+                self.check("set", "1", "Emma", status=4, err=re.compile("larger than"))
 
     def test_other_ways_to_answer(self) -> None:
         """Packed, in chunks, or on a connection that stays open, which is no reason to wait."""
