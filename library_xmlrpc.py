@@ -14,6 +14,7 @@ of a server with the default settings and stays in a session with `api` at hand.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import io
@@ -23,6 +24,7 @@ import socket
 import ssl
 import sys
 import time
+import weakref
 import xmlrpc.client
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,12 +33,9 @@ TYPE_CHECKING = False  # importing it from typing would cost each command 5 ms
 if TYPE_CHECKING:
     from typing import Any, Callable, TypedDict, TypeVar
 
+    S = TypeVar("S")
     T = TypeVar("T")
-    Params = tuple[Any, ...]
     Parse = Callable[[Any], T]  # of a reply's value: it raises where that is of another type
-    Failure = type["LibraryError"]
-    Headers = Mapping[str, str | bytes]
-    Read = Callable[[http.client.HTTPResponse], T]
 
     class Book(TypedDict):
         id: int
@@ -49,9 +48,12 @@ MAX_ID = 2**31 - 1  # XML-RPC's integers have 32 bits, as PostgreSQL's for Odoo'
 MAX_TEXT = 3000  # characters: as XML, a page of such titles is not larger than a reply may be
 FIRST_PAGE = 1000  # books in the request that a listing begins with
 NEXT_PAGES = 8000  # in the others: with fewer Odoo takes longer, with more we take more memory
-PAGES_AHEAD = 2  # on their way while the reader has another one
+CALLS_AHEAD = 2  # for pages that are on their way while the reader has another one
 MAX_REPLY = 128 * 2**20  # bytes, unpacked: the ids of nearly four million books
+MAX_ERROR = 2**20  # bytes of the page that comes with an HTTP status for an error
 CONNECT_SECONDS = 10.0
+ERROR_SECONDS = 2.0  # to wait for such a page
+IDLE_SECONDS = 5.0  # for which a connection may wait for its next use
 
 
 # --- Errors --------------------------------------------------------------------------------------
@@ -97,8 +99,8 @@ class UnknownOutcomeError(LibraryError):
     """A change was sent and no valid answer came: it may have been made, or may yet be."""
 
 
-class _BadReply(Exception):
-    """What came is not an answer to the call."""
+class _LockedOutError(LoginError):
+    """After several failed logins Odoo refuses all logins for a while."""
 
 
 # --- The API -------------------------------------------------------------------------------------
@@ -112,7 +114,7 @@ class LibraryAPI:
         db, user, pwd: the database, and a login to it; `pwd` is a password or an API key.
         scheme: "http" or "https"; https is verified against the system's trust store.
         timeout: seconds for each call as a whole, however slowly bytes come. (Looking up the
-            host's name is left to the system's resolver and its own limits.)
+            host's name is left to the system's resolver and its own limits.) It can be set later.
         uid_cache: a file to remember the user's id in, or None. It must be a file of this
             server, database and user alone. It saves the login, which takes Odoo 17 and later a
             third of a second; it holds no secret, and the server checks `pwd` with each call.
@@ -147,12 +149,17 @@ class LibraryAPI:
         self.host, self.port, self.scheme = host, port, scheme
         self.db, self.user, self._pwd = db, user, pwd
         self.timeout = timeout
-        self._uid_cache = uid_cache
+        self._kept_transport: _Transport | None = None
         self._uid: int | None = None
-        self._uid_is_remembered = False  # and not yet proven by a call that succeeded
+        self._uid_cache = uid_cache
+        self._uid_is_unproven = False  # it is from the cache, and no call has succeeded yet
 
     def __repr__(self) -> str:
         return f"<LibraryAPI {self.url} db={self.db!r} user={self.user!r}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle gets: all but the connections."""
+        return {**vars(self), "_kept_transport": None}
 
     @property
     def url(self) -> str:
@@ -162,7 +169,9 @@ class LibraryAPI:
 
     def version(self) -> dict[str, Any]:
         """The server's version, as Odoo's `common.version` gives it; needs no login."""
-        return self._call("common", "version", (), _struct, ConnectError)
+        common, _ = self._services()
+        with self._errors(ConnectError):
+            return _struct(common.version())
 
     def search_read(self, title: str | None = None, limit: int | None = None) -> list[Book]:
         """The books whose title contains `title`, in any case, in the server's order."""
@@ -171,9 +180,9 @@ class LibraryAPI:
     def iter_books(self, title: str | None = None, limit: int | None = None) -> Iterator[Book]:
         """The same as an iterator that asks for a page of books at a time.
 
-        A book is given once, and none is left out that was there all the time, also when others
-        add and delete meanwhile. (Pages by offset do not hold that.) So the first page comes with
-        the search itself, and the rest by the ids that a second search finds.
+        No book comes twice, and none is missing that exists all the time, even when others add
+        and delete books meanwhile. Pages by offset could not promise that. So the first page comes
+        with the search itself, and the others by the ids that a second search finds.
         """
         if limit is not None:
             check_number(limit, "limit")
@@ -233,58 +242,37 @@ class LibraryAPI:
         kwargs = {"fields": ["name"], "limit": size}
         first = list(self._execute("search_read", [domain], kwargs, _books))
         yield from first
-        if len(first) < FIRST_PAGE or limit == FIRST_PAGE:
+        if len(first) < FIRST_PAGE or len(first) == limit:
             return
         given = {book["id"] for book in first}
         found = self._execute("search", [domain], {"limit": limit} if limit else {}, _ids)
-        ids = [id for id in found if id not in given][: limit and limit - FIRST_PAGE]
-        yield from self._read_pages(ids)
-
-    def _read_pages(self, ids: list[int]) -> Iterator[Book]:
-        """The books with these ids, in their order, less those that were deleted meanwhile.
-
-        The next pages are on their way meanwhile, each in a daemon thread: neither a reader that
-        stops early nor Ctrl-C waits for those.
-        """
-        from collections import deque
-        from concurrent.futures import Future
-        from itertools import islice
-        from threading import Thread
-
-        def start(page: list[int]) -> Future[Iterable[Book]]:
-            books: Future[Iterable[Book]] = Future()
-
-            def read() -> None:
-                try:
-                    books.set_result(self._execute("read", [page, ["name"]], {}, _books))
-                except BaseException as error:  # for the reader, where result() raises it
-                    books.set_exception(error)
-
-            Thread(target=read, daemon=True).start()
-            return books
-
+        ids = [id for id in found if id not in given]
+        if limit:
+            del ids[limit - len(first) :]
         pages = (ids[at : at + NEXT_PAGES] for at in range(0, len(ids), NEXT_PAGES))
-        starts = map(start, pages)  # each starts when it is asked for
-        under_way = deque(islice(starts, PAGES_AHEAD))
-        while under_way:
-            books = under_way.popleft().result()
-            under_way.extend(islice(starts, 1))
+        for books in _call_ahead(self._read, pages):
             yield from books
 
-    # --- Logging in, and the one way to the server's methods ---
+    def _read(self, ids: list[int]) -> Iterable[Book]:
+        """The books with these ids, in their order, without those that do not exist any more."""
+        return self._execute("read", [ids, ["name"]], {}, _books)
+
+    # --- The server's methods ---
 
     @property
     def uid(self) -> int:
         """The user's id on the server. The first use logs in, or recalls the id from the cache."""
-        if self._uid is None:
-            self._uid = self._recall()
-            self._uid_is_remembered = self._uid is not None
+        if self._uid is None and self._uid_cache:
+            recalled = _recall_uid(self._uid_cache)
+            self._uid_is_unproven = recalled is not None
+            self._uid = recalled
         return self._uid or self._log_in()
 
     def _log_in(self) -> int:
+        common, _ = self._services()
         try:
-            params: Params = (self.db, self.user, self._pwd, {})
-            uid = self._call("common", "authenticate", params, _uid_or_false, ConnectError)
+            with self._errors(ConnectError):
+                uid = _uid_or_false(common.authenticate(self.db, self.user, self._pwd, {}))
         except ServerError as error:
             raise LoginError(f"cannot log in to {self.url}: {error}", error.hint) from error
         if not uid:
@@ -293,169 +281,84 @@ class LibraryAPI:
                 "after several failures Odoo lets nobody in from here: wait a minute; "
                 "with two-factor authentication, use an API key as the password",
             )
-        self._uid, self._uid_is_remembered = uid, False
+        self._uid, self._uid_is_unproven = uid, False
         if self._uid_cache:
-            self._remember(self._uid_cache, uid)
+            _remember_uid(self._uid_cache, uid)
         return uid
-
-    def _recall(self) -> int | None:
-        try:
-            with open(self._uid_cache or "", "rb") as file:
-                return check_number(int(file.read(20)))
-        except (OSError, ValueError):  # none, or spoilt: it costs a login
-            return None
-
-    def _remember(self, cache: str, uid: int) -> None:
-        """Replace the file as a whole, so that no other process reads a part of it."""
-        path = os.path.abspath(cache)
-        draft = f"{path}.{os.getpid()}"
-        try:
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                file.write(f"{uid}\n")
-            os.replace(draft, path)
-        except OSError:  # it is never needed: the next command logs in again
-            pass
 
     def _execute(self, method: str, args: list[Any], kwargs: dict[str, Any], parse: Parse[T]) -> T:
         """Call a method of the book model, and give what `parse` makes of the reply's value.
 
-        A uid from the cache may be stale, and a server that knows it no more says so in several
-        ways. So any refusal (after which nothing was changed) makes it log in, and where that
-        gives another uid, call again. A wrong password is thus tried twice: with the remembered
-        uid, and to log in.
+        A uid from the cache may be stale. A server that does not know it any more says so in
+        several ways. So after any refusal of such a uid (nothing was changed then) this logs in,
+        and where that gives another uid, calls again. A wrong password is thus tried twice: with
+        the remembered uid, and to log in.
         """
+        _, models = self._services()
         changes = method in ("create", "write", "unlink")
-        unanswered = UnknownOutcomeError if changes else ConnectError
-        params = (MODEL, method, args, kwargs)
+
+        def execute_kw() -> T:
+            with self._errors(UnknownOutcomeError if changes else ConnectError):
+                login = self.db, self.uid, self._pwd
+                return parse(models.execute_kw(*login, MODEL, method, args, kwargs))
+
         try:
-            value = self._call("object", "execute_kw", params, parse, unanswered)
-        except (ServerError, LoginError) as error:
-            uid, locked_out = self._uid, error.hint == _LOCKED_OUT
-            if not self._uid_is_remembered or locked_out or self._log_in() == uid:
+            value = execute_kw()
+        except _LockedOutError:
+            raise
+        except (ServerError, LoginError):
+            if not self._uid_is_unproven:
                 raise
-            value = self._call("object", "execute_kw", params, parse, unanswered)
-        self._uid_is_remembered = False
+            stale, uid = self._uid, self._log_in()
+            if uid == stale:
+                raise
+            value = execute_kw()
+        self._uid_is_unproven = False
         return value
 
-    def _call(
-        self, service: str, method: str, params: Params, parse: Parse[T], unanswered: Failure
-    ) -> T:
-        """Call a method of one of Odoo's services, once.
+    def _services(self) -> tuple[Any, Any]:
+        """Odoo's services `common` and `object`: ServerProxies, whose transport keeps connections.
 
-        Args:
-            service: "common", or "object", whose methods this gives the login as well.
-            parse: makes what this returns of the reply's value, or raises.
-            unanswered: what to raise where no valid answer comes.
-
-        Raises:
-            ServerError, LoginError: the server refused.
-            ConnectError: it was not asked.
+        This is all that an edition on another protocol replaces: by two objects that have the
+        methods `version`, `authenticate` and `execute_kw`, and raise what these do, or one of our
+        errors.
         """
-        if service == "object":
-            params = (self.db, self.uid, self._pwd, *params)
+        common, models = (
+            xmlrpc.client.ServerProxy(f"{self.url}/xmlrpc/2/{name}", self._transport)
+            for name in ("common", "object")
+        )
+        return common, models
 
-        def read(response: http.client.HTTPResponse) -> T:
-            if response.status != 200:
-                raise self._http_error(response, unanswered)
-            try:
-                return parse(_unmarshal(_body(response)))
-            except xmlrpc.client.Fault as fault:
-                raise self._refusal(fault, unanswered) from fault
+    @property
+    def _transport(self) -> _Transport:
+        if self._kept_transport is None:
+            self._kept_transport = _Transport(self.scheme, self.host, self.port, self.db)
+        self._kept_transport.timeout = self.timeout
+        return self._kept_transport
 
-        request = xmlrpc.client.dumps(params, method).encode()
-        # Odoo 19 looks its databases up where this header names none.
-        headers: Headers = {"Content-Type": "text/xml", "X-Odoo-Database": self.db.encode()}
-        return self._post(f"/xmlrpc/2/{service}", request, headers, read, unanswered)
+    @contextlib.contextmanager
+    def _errors(self, error_if_lost: type[LibraryError]) -> Iterator[None]:
+        """Raise what goes wrong in a call as one of our errors.
 
-    # --- The wire ---
-
-    def _post(
-        self, path: str, request: bytes, headers: Headers, read: Read[T], unanswered: Failure
-    ) -> T:
-        """Send a request, once, and give what `read` makes of the response. (Without one: a GET.)
-
-        What goes wrong before all of it is sent is a ConnectError: no server can act on a part.
-        What goes wrong later is `unanswered`, unless `read` knows better and raises a LibraryError:
-        a server may act on a request and fail to say so (RFC 9110, 9.2.2).
+        `error_if_lost` is for what goes wrong after the request was sent, and is no refusal: a
+        server may act on a request and fail to say so (RFC 9110, 9.2.2).
         """
-        deadline = time.monotonic() + self.timeout
-        kind: Failure = ConnectError
-        what = "cannot connect to"
         try:
-            with self._connect(min(deadline, time.monotonic() + CONNECT_SECONDS)) as sock:
-                connection = http.client.HTTPConnection(self.host, self.port)
-                connection.sock = _DeadlineSocket(sock, deadline)
-                what = "cannot send to"
-                verb = "POST" if request else "GET"
-                connection.request(verb, path, request, {**_HEADERS, **headers})
-                kind, what = unanswered, "no valid answer from"
-                return read(connection.getresponse())
-        except LibraryError:
+            yield
+        except LibraryError:  # of a login that the call began with
             raise
+        except xmlrpc.client.Fault as fault:
+            refusal = _refusal(fault, self.url, error_if_lost, self._hide_password)
+            fault.faultString = self._hide_password(str(fault.faultString))  # --debug shows it
+            raise refusal from fault
+        except xmlrpc.client.ProtocolError as error:
+            raise _status_error(error, self.url, error_if_lost, self._hide_password) from error
+        except _NotSentError as error:
+            raise _failure(ConnectError, f"{error} {self.url}", error.reason) from error.reason
         except Exception as error:  # each malformed reply trips over something else
-            raise self._failure(kind, what, error) from error
+            raise _failure(error_if_lost, f"no valid answer from {self.url}", error) from error
 
-    def _connect(self, deadline: float) -> socket.socket:
-        """Connect to the first of the host's addresses that answers in its share of the time."""
-        # A host as bytes spares Python the import of its codec for international names.
-        host: Any = self.host.encode()
-        addresses = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
-        seconds = _seconds_until(deadline) / len(addresses)
-        sock = socket.create_connection((host, self.port), seconds)
-        # http.client sends head and body apart, and the body is not to wait until the head arrived.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.scheme == "http":
-            return sock
-        sock.settimeout(_seconds_until(deadline))
-        return self._tls.wrap_socket(sock, server_hostname=self.host)
-
-    @functools.cached_property
-    def _tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context()
-
-    # --- Messages ---
-
-    def _failure(self, kind: Failure, what: str, error: Exception) -> LibraryError:
-        """The error that an exception is, in words for people."""
-        words = ((reason, hint) for types, reason, hint in _REASONS if isinstance(error, types))
-        reason, hint = next(words)
-        if "WRONG_VERSION_NUMBER" in str(error):  # of TLS
-            hint = "if the server speaks plain HTTP, use http://"
-        return kind(f"{what} {self.url}: {reason.format(error)}", hint)
-
-    def _http_error(self, response: http.client.HTTPResponse, unanswered: Failure) -> LibraryError:
-        """The error that a status but 200 is. After 3xx and 4xx the request was not carried out."""
-        code, location = response.status, response.getheader("Location")
-        status = f"HTTP {code} {http.client.responses.get(code, '')}".strip()
-        hint = _HTTP_HINTS.get(code, "")
-        if not 300 <= code < 500:
-            return unanswered(f"no valid answer from {self.url}: {status}", hint)
-        if code < 400 and location:
-            status += f": {re.sub('//[^/]*@', '//', self._masked(location))}"
-            hint = "no redirection is followed; if scheme, host or port differ, use those"
-        return ConnectError(f"{self.url} answers {status}", hint)
-
-    def _refusal(
-        self, fault: xmlrpc.client.Fault, unanswered: Failure, message: str = ""
-    ) -> LibraryError:
-        """The error that a fault is, with a message unless its text is one.
-
-        Odoo's codes: 1 traceback, 2 message, 3 login, 4 rights.
-        """
-        raw = str(fault.faultString)  # to decide by: a part of it may be the password
-        text = fault.faultString = self._masked(raw)
-        message = _one_line(self._masked(message) or text)
-        if unanswered is UnknownOutcomeError and _AFTER_COMMIT.search(raw):
-            return unanswered(f"{self.url} does not say what became of the change: {message}")
-        if fault.faultCode == 3:
-            return LoginError(message, _LOCKED_OUT if "Too many login failures" in raw else "")
-        hint = ""
-        if re.search(f"{MODEL}'? (doesn't|does not) exist", raw):
-            hint = "install the library_app module, which has the books, on the server"
-        return ServerError(message, hint, fault.faultCode, text)
-
-    def _masked(self, text: str) -> str:
+    def _hide_password(self, text: str) -> str:
         return mask(text, self.user, self._pwd)
 
 
@@ -470,35 +373,247 @@ def mask(text: str, user: str, pwd: str) -> str:
     return text
 
 
+def _call_ahead(call: Callable[[S], T], arguments: Iterable[S]) -> Iterator[T]:
+    """What `call` gives for each of the arguments, while the next calls are under way.
+
+    Each runs in a daemon thread: neither a reader that stops early nor Ctrl-C waits for those.
+    """
+    from collections import deque
+    from concurrent.futures import Future
+    from itertools import islice
+    from threading import Thread
+
+    def start(argument: S) -> Future[T]:
+        result: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                result.set_result(call(argument))
+            except BaseException as error:  # for the reader, where result() raises it
+                result.set_exception(error)
+
+        Thread(target=run, daemon=True).start()
+        return result
+
+    starts = map(start, arguments)  # each starts when it is asked for
+    under_way = deque(islice(starts, CALLS_AHEAD))
+    while under_way:
+        value = under_way.popleft().result()
+        under_way.extend(islice(starts, 1))
+        yield value
+
+
+def _recall_uid(cache: str) -> int | None:
+    try:
+        with open(cache, "rb") as file:
+            return check_number(int(file.read(20)))
+    except (OSError, ValueError):  # none, or spoilt: it costs a login
+        return None
+
+
+def _remember_uid(cache: str, uid: int) -> None:
+    """Replace the file as a whole, so that no other process reads a part of it."""
+    path = os.path.abspath(cache)
+    draft = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(f"{uid}\n")
+        os.replace(draft, path)
+    except OSError:  # it is never needed: the next command logs in again
+        pass
+
+
 # --- The wire: sockets, HTTP and XML -------------------------------------------------------------
 
 
+class _NotSentError(Exception):
+    """The request did not get out whole, so no server can have acted on it. `reason` says why."""
+
+    def __init__(self, what: str, reason: Exception) -> None:
+        super().__init__(what)
+        self.reason = reason
+
+
+class _BadReply(Exception):
+    """What came is no answer to the call."""
+
+
+class _Transport(xmlrpc.client.Transport):
+    """xmlrpc.client's way to one server, over connections that are kept for the next calls.
+
+    The inherited `request` sends a request again where a kept connection breaks, waits for ever,
+    and reads replies of any size. This one sends it once, within `timeout` seconds, and reads
+    MAX_REPLY bytes at most. Threads can share a transport: each call has a connection of its own.
+    """
+
+    def __init__(self, scheme: str, host: str, port: int, db: str) -> None:
+        super().__init__()
+        self.timeout = 120.0
+        self._scheme, self._address = scheme, (host, port)
+        self._headers_of_all = {
+            "Accept-Encoding": b"gzip",
+            "User-Agent": b"library_xmlrpc",
+            "X-Odoo-Database": db.encode(),  # or Odoo 19 looks up which databases there are
+        }
+        self._kept: list[_Connection] = []
+        # Not by __del__: where Python finds a cycle, it may come to the sockets first, and warn.
+        weakref.finalize(self, _end_all, self._kept)
+
+    def request(
+        self, host: Any, handler: str, request_body: Any, verbose: bool = False
+    ) -> tuple[Any, ...]:
+        """Send what ServerProxy has written, and give the value of the reply, alone in a tuple.
+
+        Raises Fault, or ProtocolError for another status than 200, or what `post` raises, or
+        whatever the reply trips over.
+        """
+        response, body = self.post(handler, request_body, {"Content-Type": b"text/xml"})
+        if response.status != 200:
+            fields: Any = response.headers
+            url = f"{host}{handler}"
+            raise xmlrpc.client.ProtocolError(url, response.status, response.reason, fields)
+        return (_unmarshal(body),)
+
+    def post(
+        self, path: str, request: bytes, headers: Mapping[str, bytes]
+    ) -> tuple[http.client.HTTPResponse, bytearray]:
+        """Send a request, once, and give the response and its body.
+
+        Raises _NotSentError, or, where it was sent and no whole response came, anything else.
+        """
+        deadline = time.monotonic() + self.timeout
+        connection = self._take() or self._connect(deadline)
+        connection.socket.deadline = deadline
+        keep = False
+        try:
+            client = http.client.HTTPConnection(*self._address)
+            client.sock = connection
+            try:
+                client.request("POST", path, request, {**self._headers_of_all, **headers})
+            except Exception as error:
+                raise _NotSentError("cannot send to", error) from error
+            response = client.getresponse()
+            ok = response.status == 200
+            body = _body(response, MAX_REPLY) if ok else _error_body(response, connection)
+            keep = response.isclosed() and not response.will_close
+            return response, body
+        finally:
+            if keep:
+                connection.idle_since = time.monotonic()
+                self._kept.append(connection)
+            else:
+                connection.end()
+
+    def _take(self) -> _Connection | None:
+        """A kept connection that is as good as a new one, if there is any."""
+        while self._kept:
+            try:
+                connection = self._kept.pop()
+            except IndexError:  # another thread took it
+                break
+            if connection.is_reusable():
+                return connection
+            connection.end()
+        return None
+
+    def _connect(self, deadline: float) -> _Connection:
+        """Connect to the first of the host's addresses that answers in its share of the time."""
+        deadline = min(deadline, time.monotonic() + CONNECT_SECONDS)
+        host, port = self._address
+        try:
+            # A host as bytes spares Python the import of its codec for international names.
+            name: Any = host.encode()
+            addresses = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            seconds = _seconds_until(deadline) / len(addresses)
+            sock = socket.create_connection((name, port), seconds)
+            try:
+                # http.client sends head and body apart; the body is not to wait for the head's ACK.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._scheme == "https":
+                    sock.settimeout(_seconds_until(deadline))
+                    sock = self._tls.wrap_socket(sock, server_hostname=host)
+                return _Connection(sock)
+            except BaseException:
+                sock.close()
+                raise
+        except Exception as error:
+            raise _NotSentError("cannot connect to", error) from error
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context()
+
+
+def _end_all(connections: list[_Connection]) -> None:
+    while connections:
+        connections.pop().end()
+
+
+class _Connection(io.BufferedReader):
+    """A connection to the server: what http.client takes for a socket, and for its file.
+
+    http.client closes both at the end of a reply. That does nothing here: the connection stays
+    open until `end`, and what a reply leaves in the buffer is still there when `is_reusable` looks.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = _DeadlineSocket(sock)
+        self.idle_since = 0.0  # of time.monotonic()
+        super().__init__(self.socket)
+
+    def makefile(self, mode: str) -> _Connection:
+        return self
+
+    def sendall(self, request: bytes) -> None:
+        self.socket.sendall(request)
+
+    def close(self) -> None:
+        pass
+
+    def end(self) -> None:
+        self.socket.sock.close()
+
+    def is_reusable(self) -> bool:
+        """Whether it waited for a short time only, and there is nothing to read, not even an end.
+
+        A line that died in silence is found out by nothing but a deadline, hence the short time.
+        """
+        if time.monotonic() - self.idle_since > IDLE_SECONDS:
+            return False
+        self.socket.deadline = None
+        try:
+            self.peek()
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True
+        except OSError:
+            pass
+        return False
+
+
 class _DeadlineSocket(io.RawIOBase):
-    """What http.client needs of a socket, where every wait ends at one deadline.
+    """A socket where every wait ends at one `deadline`, of time.monotonic(), or None: no wait.
 
     A timeout of the socket's alone starts anew with each byte that trickles in.
     """
 
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._sock = sock
-        self._deadline = deadline
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.deadline: float | None = None
+
+    def _set_timeout(self) -> None:
+        self.sock.settimeout(0 if self.deadline is None else _seconds_until(self.deadline))
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self._sock.settimeout(_seconds_until(self._deadline))
-        return self._sock.recv_into(buffer)
+        self._set_timeout()
+        return self.sock.recv_into(buffer)
 
     def sendall(self, request: bytes) -> None:
-        self._sock.settimeout(_seconds_until(self._deadline))  # for all of it
-        self._sock.sendall(request)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
-
-    def close(self) -> None:
-        """Leave that to the socket's owner: http.client closes it before it reads the reply."""
+        self._set_timeout()  # for all of it
+        self.sock.sendall(request)
 
 
 def _seconds_until(deadline: float) -> float:
@@ -509,18 +624,31 @@ def _seconds_until(deadline: float) -> float:
     return seconds
 
 
-def _body(response: http.client.HTTPResponse) -> bytearray:
-    """The body of a response, wholly there and unpacked; raises whatever it trips over."""
+def _body(response: http.client.HTTPResponse, most: int) -> bytearray:
+    """The body of a response, wholly there and unpacked; raises whatever it trips over.
+
+    It may have `most` bytes.
+    """
     packed = (response.getheader("Content-Encoding") or "").lower() in ("gzip", "x-gzip")
     gzip = zlib.decompressobj(wbits=31)  # which is its header and trailer
     body = bytearray()
     while chunk := response.read(2**16):
-        body += gzip.decompress(chunk, MAX_REPLY + 1) if packed else chunk
-        if max(len(body), len(gzip.unused_data)) > MAX_REPLY:
-            raise _BadReply(f"larger than {MAX_REPLY >> 20} MiB")
+        body += gzip.decompress(chunk, most + 1) if packed else chunk
+        if max(len(body), len(gzip.unused_data)) > most:
+            raise _BadReply(f"larger than {most >> 20} MiB")
     if response.length or (packed and not gzip.eof):
         raise http.client.IncompleteRead(b"", response.length)
     return body
+
+
+def _error_body(response: http.client.HTTPResponse, connection: _Connection) -> bytearray:
+    """The body of an error, if it is short and comes soon; else nothing: the status says enough."""
+    soon = time.monotonic() + ERROR_SECONDS
+    connection.socket.deadline = min(connection.socket.deadline or soon, soon)
+    try:
+        return _body(response, MAX_ERROR)
+    except Exception:
+        return bytearray()
 
 
 def _unmarshal(reply: bytearray) -> Any:
@@ -555,8 +683,6 @@ def _unescape(text: str) -> str:
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
-_HEADERS = {"Accept-Encoding": "gzip", "Connection": "close", "User-Agent": "library_xmlrpc"}
-
 # How a reply begins: without a DTD, which may define entities that explode.
 _ENVELOPE = re.compile(rb"(\xef\xbb\xbf)?(<\?xml[^>]*\?>)?\s*<methodResponse>")
 
@@ -580,7 +706,6 @@ _OTHER_REFERENCE = re.compile("&(?!(?:amp|lt|gt);)")
 
 # --- Messages: what goes wrong, in words for people ----------------------------------------------
 
-_LOCKED_OUT = "wait a minute before you try again"
 _NO_ODOO = "is that an Odoo server? from Odoo 22 on there is no XML-RPC"
 _AUTHORITY = "for a private authority, SSL_CERT_FILE has to name a file that holds its certificate"
 
@@ -614,6 +739,60 @@ _AFTER_COMMIT = re.compile(
     r'cannot marshal |xmlrpc.client\.py", line [0-9]+, in dumps'
     r"|self\._cnx\.commit\(\)|self\.postcommit\.run\(\)|in signal_changes"
 )
+
+
+def _failure(kind: type[LibraryError], what: str, error: Exception) -> LibraryError:
+    """The error for an exception, with its reason in words for people."""
+    words = ((reason, hint) for types, reason, hint in _REASONS if isinstance(error, types))
+    reason, hint = next(words)
+    if "WRONG_VERSION_NUMBER" in str(error):  # of TLS
+        hint = "if the server speaks plain HTTP, use http://"
+    return kind(f"{what}: {reason.format(error)}", hint)
+
+
+def _status_error(
+    error: xmlrpc.client.ProtocolError,
+    url: str,
+    error_if_lost: type[LibraryError],
+    hide: Callable[[str], str],
+) -> LibraryError:
+    """The error for an HTTP status other than 200.
+
+    After 3xx and 4xx the request was not carried out.
+    """
+    code, location = error.errcode, error.headers.get("Location")
+    status = f"HTTP {code} {http.client.responses.get(code, '')}".strip()
+    hint = _HTTP_HINTS.get(code, "")
+    if not 300 <= code < 500:
+        return error_if_lost(f"no valid answer from {url}: {status}", hint)
+    if code < 400 and location:
+        status += f": {re.sub('//[^/]*@', '//', hide(location))}"
+        hint = "no redirection is followed; if scheme, host or port differ, use those"
+    return ConnectError(f"{url} answers {status}", hint)
+
+
+def _refusal(
+    fault: xmlrpc.client.Fault,
+    url: str,
+    error_if_lost: type[LibraryError],
+    hide: Callable[[str], str],
+) -> LibraryError:
+    """The error for a fault. Odoo's codes: 1 traceback, 2 message, 3 login, 4 rights.
+
+    What the fault means is decided by its own text, of which the password may hide a part.
+    """
+    text = str(fault.faultString)
+    message = _one_line(hide(text))
+    if error_if_lost is UnknownOutcomeError and _AFTER_COMMIT.search(text):
+        return error_if_lost(f"{url} does not say what became of the change: {message}")
+    if fault.faultCode == 3 and "Too many login failures" in text:
+        return _LockedOutError(message, "wait a minute before you try again")
+    if fault.faultCode == 3:
+        return LoginError(message)
+    hint = ""
+    if re.search(f"{MODEL}'? (doesn't|does not) exist", text):
+        hint = "install the library_app module, which has the books, on the server"
+    return ServerError(message, hint, fault.faultCode, hide(text))
 
 
 def _one_line(text: str) -> str:

@@ -5,28 +5,37 @@
     60 Moby-Dick
 
 JSON-2 outlives XML-RPC. A call is one POST of a JSON object, and its answer a JSON value. Its API
-key says who the user is: there is no login, and `user` and `uid_cache` count for nothing. Odoo
-writes the answer before it commits, and rolls back where it can't. What fails later, with the
-commit, has any status; but its traceback comes along, as that of each error.
+key says who the user is: the name of the user counts for nothing, and their ID is asked for once
+because library_xmlrpc wants it. Odoo writes the answer before it commits, and rolls back where it
+can't. What fails later, with the commit, has any status; but its traceback comes along, as that of
+each error.
 """
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
+import ssl
 import sys
 import xmlrpc.client
-from http.client import HTTPResponse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import library
 import library_xmlrpc
-from library_xmlrpc import ConnectError, LibraryError, LoginError, _BadReply, _body, _id, _struct
-
-if TYPE_CHECKING:
-    from library_xmlrpc import Failure, Params, Parse, T
+from library_xmlrpc import (
+    _AFTER_COMMIT,
+    ConnectError,
+    LoginError,
+    _BadReply,
+    _id,
+    _ids,
+    _struct,
+    _Transport,
+)
 
 NAMES = {  # of the arguments that library_xmlrpc gives by position
     "search_read": ("domain",),
@@ -38,75 +47,83 @@ NAMES = {  # of the arguments that library_xmlrpc gives by position
 }
 CODES = {"odoo.exceptions.AccessDenied": 3, "odoo.exceptions.AccessError": 4}  # as XML-RPC's
 NO_DATABASE = b"No database is selected"  # on the page for one that Odoo has not, or hides
-NO_JSON2 = "JSON-2 comes with Odoo 19, and with the databases that its dbfilter lets through"
+NO_JSON2 = "JSON-2 comes with Odoo 19, for the databases that Odoo lists (see its dbfilter)"
 NO_KEY = "JSON-2 takes nothing but an API key, which Odoo makes in the user's preferences"
 
 
 class LibraryAPI(library_xmlrpc.LibraryAPI):
     """The books of one Odoo database, as library_xmlrpc's; `pwd` is the API key of a user."""
 
+    def _services(self) -> tuple[Any, Any]:
+        service = _Service(self, self._transport)
+        return service, service
+
+
+class _Service:
+    """What library_xmlrpc calls of Odoo's services, with what JSON-2 has in its place."""
+
+    def __init__(self, api: LibraryAPI, transport: _Transport) -> None:
+        self._api = api
+        self._transport = transport
+
     def version(self) -> dict[str, Any]:
-        found = self._call("common", "version", (), _struct, ConnectError)
-        return {f"server_{name}": value for name, value in found.items()}
+        api = self._api
+        with contextlib.closing(
+            http.client.HTTPConnection(api.host, api.port, timeout=api.timeout)
+            if api.scheme == "http"
+            else http.client.HTTPSConnection(
+                api.host, api.port, timeout=api.timeout, context=ssl.create_default_context()
+            )
+        ) as connection:
+            connection.request("GET", "/web/version")  # which takes no POST
+            found = json.load(connection.getresponse())
+        return {f"server_{name}": value for name, value in _struct(found).items()}
 
-    @property
-    def uid(self) -> int:
-        """The id of the key's user, asked for on first use. Nothing here needs it."""
-        if self._uid is None:
-            call: Params = ("res.users", "context_get", (), {})
-            self._uid = self._call("object", "execute_kw", call, _user, ConnectError)
-        return self._uid
+    def authenticate(self, db: str, user: str, pwd: str, agent: object) -> int:
+        return _id(_struct(self._post("res.users/context_get", pwd, {})).get("uid"))
 
-    def create(self, title: str) -> int:
-        return self.create_many([title])[0]
-
-    def _call(
-        self, service: str, method: str, params: Params, parse: Parse[T], unanswered: Failure
-    ) -> T:
-        def read(response: HTTPResponse) -> T:
-            if response.status != 200:
-                raise self._refused(response, unanswered)
-            try:
-                value = json.loads(_body(response))
-            except (ValueError, RecursionError):
-                raise _BadReply("not JSON") from None
-            return parse(value)
-
-        if service == "common":
-            return self._post(f"/web/{method}", b"", {}, read, unanswered)
-        model, method, args, kwargs = params
+    def execute_kw(
+        self, db: str, uid: int, pwd: str, model: str, method: str, args: list[Any], kwargs: Any
+    ) -> Any:
+        if method == "create" and isinstance(args[0], dict):  # JSON-2 makes lists of books alone
+            return _ids(self.execute_kw(db, uid, pwd, model, method, [args], kwargs), 1)[0]
         arguments = {**dict(zip(NAMES.get(method, ()), args)), **kwargs}
-        headers = {
-            "Content-Type": b"application/json",
-            "X-Odoo-Database": self.db.encode(),
-            "Authorization": f"bearer {self._pwd}".encode(),
-        }
-        request = json.dumps(arguments, ensure_ascii=False).encode()
-        return self._post(f"/json/2/{model}/{method}", request, headers, read, unanswered)
+        return self._post(f"{model}/{method}", pwd, arguments)
 
-    def _refused(self, response: HTTPResponse, unanswered: Failure) -> LibraryError:
-        """The error that a status but 200 is: Odoo's exception, where the page tells of one."""
-        error, missing = self._http_error(response, unanswered), response.status == 404
+    def _post(self, path: str, key: str, arguments: dict[str, Any]) -> Any:
+        request = json.dumps(arguments, ensure_ascii=False).encode()
+        bearer = f"bearer {key}".encode()
+        headers = {"Content-Type": b"application/json", "Authorization": bearer}
+        response, body = self._transport.post(f"/json/2/{path}", request, headers)
+        if response.status != 200:
+            self._raise(response, body)
         try:
-            page = _body(response)
-            if missing and NO_DATABASE in page:
-                error = LoginError(f"{self.url} has no database {self.db!r} with JSON-2")
-            exception = json.loads(page)
+            return json.loads(body)
+        except (ValueError, RecursionError):
+            raise _BadReply("not JSON") from None
+
+    def _raise(self, response: http.client.HTTPResponse, body: bytearray) -> None:
+        """Raise Odoo's exception as a fault, where the body tells of one; else ProtocolError."""
+        url, status = self._api.url, response.status
+        try:
+            exception = json.loads(body)
             name, message, debug = (str(exception[key]) for key in ("name", "message", "debug"))
         except Exception:  # each other page trips over something else
-            if missing:
-                error.hint = NO_JSON2
-            return error
-        if response.status == 401:
-            what = f"wrong API key, or a password, for {self.url}, database {self.db!r}"
-            return LoginError(what, NO_KEY)
-        unexpected = response.status == 500  # its type, too, is of interest
-        fault = xmlrpc.client.Fault(CODES.get(name, 1 if unexpected else 2), debug)
-        return self._refusal(fault, unanswered, "" if unexpected else message)
-
-
-def _user(context: Any) -> int:
-    return _id(_struct(context).get("uid"))
+            if status == 404 and NO_DATABASE in body:
+                error = f"{url} has no database {self._api.db!r} with JSON-2"
+                raise LoginError(error, NO_JSON2) from None
+            if status == 404:
+                raise ConnectError(f"{url} answers HTTP 404 Not Found", NO_JSON2) from None
+            fields: Any = response.headers
+            raise xmlrpc.client.ProtocolError(url, status, response.reason, fields) from None
+        if status == 401:
+            error = f"wrong API key, or a password, for {url}, database {self._api.db!r}"
+            raise LoginError(error, NO_KEY)
+        # Where it was not expected, its type is of interest, too: the traceback ends with it.
+        whole = status == 500 or not message or _AFTER_COMMIT.search(debug)
+        code = CODES.get(name, 1 if status == 500 else 2)
+        traceback = RuntimeError(self._api._hide_password(debug))
+        raise xmlrpc.client.Fault(code, debug if whole else message) from traceback
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@
     $ python3 tests/library_odoorpc.py list moby
     60 Moby-Dick
 
-It shows what a backend of `library.main` needs: one method that makes a call, and that raises the
-errors of library_xmlrpc. OdooRPC's `ODOO.json` makes it, one POST each. (`ODOO.login` would cost
-each process three requests, and can't be given a remembered uid.) urllib, beneath it, uses no
-http_proxy and follows no redirection with the handlers chosen here. What library_xmlrpc promises
-and this can't:
+It shows what a backend of `library.main` needs: two objects in the place of Odoo's services, with
+methods that make one call each and raise what those of ServerProxy do. OdooRPC's `ODOO.json` makes
+a call, one POST each. (`ODOO.login` would cost each process three requests, and can't be given a
+remembered uid.) urllib, beneath it, uses no http_proxy and follows no redirection with the handlers
+chosen here. What library_xmlrpc promises and this can't:
 
 - `timeout` bounds no call as a whole, but the connection to each of the host's addresses, without
   the limit of 10 s, and then each wait for a piece of the reply, which may have any size.
@@ -24,11 +24,12 @@ from __future__ import annotations
 import functools
 import http.client
 import os
+import ssl
 import sys
 import urllib.request
-import xmlrpc.client
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.error import HTTPError, URLError
+from xmlrpc.client import Fault, ProtocolError
 
 import odoorpc
 
@@ -36,10 +37,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import library
 import library_xmlrpc
-from library_xmlrpc import ConnectError, _BadReply
-
-if TYPE_CHECKING:
-    from library_xmlrpc import Failure, Params, Parse, T
+from library_xmlrpc import _BadReply, _NotSentError
 
 
 class LibraryAPI(library_xmlrpc.LibraryAPI):
@@ -50,7 +48,9 @@ class LibraryAPI(library_xmlrpc.LibraryAPI):
         tls = self.scheme == "https"
         opener = urllib.request.OpenerDirector()
         opener.add_handler(
-            urllib.request.HTTPSHandler(context=self._tls) if tls else urllib.request.HTTPHandler()
+            urllib.request.HTTPSHandler(context=ssl.create_default_context())
+            if tls
+            else urllib.request.HTTPHandler()
         )
         opener.add_handler(urllib.request.HTTPErrorProcessor())
         opener.add_handler(urllib.request.HTTPDefaultErrorHandler())
@@ -63,39 +63,53 @@ class LibraryAPI(library_xmlrpc.LibraryAPI):
             opener=opener,
         )
 
-    def _call(
-        self, service: str, method: str, params: Params, parse: Parse[T], unanswered: Failure
-    ) -> T:
-        if service == "object":
-            params = (self.db, self.uid, self._pwd, *params)
-        call = {"service": service, "method": method, "args": params}
+    def _services(self) -> tuple[Any, Any]:
+        return _Service(self._odoo, "common"), _Service(self._odoo, "object")
+
+
+class _Service:
+    """One of Odoo's services, over JSON-RPC."""
+
+    def __init__(self, odoo: Any, name: str) -> None:
+        self._odoo = odoo
+        self._name = name
+
+    def version(self) -> Any:
+        return self._call("version")
+
+    def authenticate(self, *login: Any) -> Any:
+        return self._call("authenticate", *login)
+
+    def execute_kw(self, *call: Any) -> Any:
+        return self._call("execute_kw", *call)
+
+    def _call(self, method: str, *args: Any) -> Any:
+        call = {"service": self._name, "method": method, "args": args}
         try:
-            return parse(self._odoo.json("/jsonrpc", call)["result"])
+            return self._odoo.json("/jsonrpc", call)["result"]
         except odoorpc.error.RPCError as error:
-            error.args = (self._masked(str(error)),)  # which a traceback would show
-            raise self._refusal(_fault(error), unanswered) from error
+            raise _fault(error) from None  # whose text may be the password
         except HTTPError as error:
-            response: Any = error.fp
             with error:
-                raise self._http_error(response, unanswered) from error
+                headers: Any = error.headers
+                raise ProtocolError("/jsonrpc", error.code, error.msg, headers) from error
         except URLError as error:  # urllib's for a request that was not sent as a whole
             reason = error.reason if isinstance(error.reason, OSError) else error
-            raise self._failure(ConnectError, "cannot connect to", reason) from error
-        except (OSError, http.client.HTTPException, _BadReply) as error:
-            raise self._failure(unanswered, "no valid answer from", error) from error
+            raise _NotSentError("cannot connect to", reason) from error
+        except (OSError, http.client.HTTPException):
+            raise
         except Exception as error:  # each malformed reply trips OdooRPC over something else
-            reply = _BadReply("not JSON-RPC")
-            raise self._failure(unanswered, "no valid answer from", reply) from error
+            raise _BadReply("not JSON-RPC") from error
 
 
-def _fault(error: odoorpc.error.RPCError) -> xmlrpc.client.Fault:
+def _fault(error: odoorpc.error.RPCError) -> Fault:
     """What Odoo's XML-RPC says for the same exception."""
     exception = error.info["data"]
     name, message = str(exception.get("name")), str(exception["message"])
     if not name.startswith("odoo.exceptions."):
-        return xmlrpc.client.Fault(1, str(exception.get("debug") or message))
+        return Fault(1, str(exception.get("debug") or message))
     codes = {"odoo.exceptions.AccessDenied": 3, "odoo.exceptions.AccessError": 4}
-    return xmlrpc.client.Fault(codes.get(name, 2), message)
+    return Fault(codes.get(name, 2), message)
 
 
 if __name__ == "__main__":

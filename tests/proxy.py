@@ -1,8 +1,12 @@
-"""A proxy in front of a server, which misbehaves for chosen calls on a real socket."""
+"""A proxy in front of a server, which misbehaves for chosen calls on a real socket.
+
+Like nginx it keeps a connection to a client open for the next request, unless told otherwise.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import socket
 import ssl
@@ -22,6 +26,7 @@ class Exchange:
         self.client = client
         self._upstream = upstream
         self.request = b""
+        self.kept = False  # whether another request may follow
 
     def read(self) -> bool:
         """Read the whole request; False where the client sent none."""
@@ -60,6 +65,17 @@ class Exchange:
     def pass_on(self) -> None:
         self.send(self.forward())
 
+    def keep(self, reply: bytes | None = None) -> None:
+        """Send a reply, or the server's, as a server does that waits for another request."""
+        head, _, body = (self.forward() if reply is None else reply).partition(b"\r\n\r\n")
+        status, *headers = head.split(b"\r\n")
+        replaced = (b"connection:", b"content-length:")
+        headers = [line for line in headers if not line.lower().startswith(replaced)]
+        headers.append(b"Content-Length: %d" % len(body))
+        lines = (b"HTTP/1.1 " + status.partition(b" ")[2], *headers, b"", body)
+        self.kept = True
+        self.send(b"\r\n".join(lines))
+
     def send(self, *pieces: bytes, pause: float = 0.0) -> None:
         """Send pieces with a pause after each, for as long as the client stays."""
         with contextlib.suppress(OSError):
@@ -85,15 +101,18 @@ class Proxy:
     """Passes calls on, but answers a method in `faults` with that function.
 
     The one for "" answers each connection, unread. `calls` holds the methods that were asked for,
-    in their order.
+    in their order, and `connections` for each of them the number of its connection. Where `keeps`
+    is false, a connection is closed after each reply.
     """
 
     def __init__(self, upstream_url: str, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
+        self.keeps = True
         parts = urlsplit(upstream_url)
         self._upstream = (parts.hostname or "", parts.port or 80)
         self.faults: dict[str, Answer] = {}
         self.calls: list[str] = []
+        self.connections: list[int] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.address: tuple[str, int] = self._listener.getsockname()
         self.url = f"http://127.0.0.1:{self.address[1]}"
@@ -111,6 +130,7 @@ class Proxy:
     def answering(self, method: str, fault: Answer) -> Iterator[None]:
         self.faults[method] = fault
         self.calls.clear()
+        self.connections.clear()
         try:
             yield
         finally:
@@ -118,11 +138,11 @@ class Proxy:
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # of the listener, when it is closed
-            while True:
+            for number in itertools.count(1):
                 client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+                threading.Thread(target=self._serve, args=(client, number), daemon=True).start()
 
-    def _serve(self, client: socket.socket) -> None:
+    def _serve(self, client: socket.socket, number: int) -> None:
         if self._tls:
             try:
                 client = self._tls.wrap_socket(client, server_side=True)
@@ -130,13 +150,20 @@ class Proxy:
                 client.close()
                 return
         with client:
-            exchange = Exchange(client, self._upstream)
-            fault = self.faults.get("")
-            if not fault and exchange.read():
-                self.calls.append(exchange.method)
-                fault = self.faults.get(exchange.method, Exchange.pass_on)
-            if fault:
-                fault(exchange)
+            while self._answer(Exchange(client, self._upstream), number):
+                pass
+
+    def _answer(self, exchange: Exchange, number: int) -> bool:
+        """Answer one request; False where that ends the connection."""
+        fault = self.faults.get("")
+        if not fault and exchange.read():
+            self.calls.append(exchange.method)
+            self.connections.append(number)
+            pass_on = Exchange.keep if self.keeps else Exchange.pass_on
+            fault = self.faults.get(exchange.method, pass_on)
+        if fault:
+            fault(exchange)
+        return exchange.kept
 
 
 def lose_reply(exchange: Exchange) -> None:

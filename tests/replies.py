@@ -12,7 +12,7 @@ def raw(head: str, body: bytes = b"") -> bytes:
 
 
 def http(
-    body: bytes, status: str = "200 OK", headers: tuple[str, ...] = ("Content-Type: text/xml",)
+    body: bytes, status: str = "200 OK", headers: tuple[str, ...] = ("Connection: close",)
 ) -> bytes:
     lines = (f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}")
     return raw("\n".join(lines), body)
@@ -38,6 +38,11 @@ def member(name: str, content: str) -> str:
 
 def sends(*pieces: bytes, pause: float = 0.0) -> Answer:
     return lambda exchange: exchange.send(*pieces, pause=pause)
+
+
+def keeps(reply: bytes) -> Answer:
+    """The reply, and then the connection waits for another request."""
+    return lambda exchange: exchange.keep(reply)
 
 
 def trickles(reply: bytes, after: int) -> Answer:

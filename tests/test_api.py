@@ -119,8 +119,10 @@ class WireTests(StandInTestCase):
             self.assertLess(time.monotonic() - start, 2)  # not 2.4, for the two that say nothing
 
     def test_the_body_of_a_request_does_not_wait_for_its_head(self) -> None:
-        with self.api._connect(time.monotonic() + 5) as sock:
-            self.assertTrue(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        connection = self.api._transport._connect(time.monotonic() + 5)
+        self.addCleanup(connection.end)
+        delay = connection.socket.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        self.assertTrue(delay)
 
     def test_two_pages_are_on_their_way_at_once_and_never_more(self) -> None:
         ids = self.api.create_many([f"{number:03}" for number in range(600)])

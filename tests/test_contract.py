@@ -412,7 +412,7 @@ class JSON2Tests(Contract):
         values = {"name": self.mark, "model_id": model, "state": "code"}
         id = self.execute("create", values, model=action)
         self.addCleanup(self.execute, "unlink", [id], model=action)
-        run = (action, "run", (), {"ids": [id]})
+        key, (_, models) = self.passwords["admin"], self.catalogue._services()
         late = "def refuse():\n    raise UserError('late')\nenv.cr.postcommit.add(refuse)"
         for code, error, made in (
             ("env.cr.postcommit.add(lambda: 1 / 0)", UnknownOutcomeError, True),
@@ -423,8 +423,9 @@ class JSON2Tests(Contract):
         ):
             code = f"env['{MODEL}'].create({{'name': '{self.mark}'}})\n{code}"
             self.execute("write", [id], {"code": code}, model=action)
-            with self.subTest(code), self.assertRaisesRegex(error, "zero|late|in time|keys must"):
-                self.catalogue._call("object", "execute_kw", run, bool, UnknownOutcomeError)
+            raised = self.assertRaisesRegex(error, "zero|late|in time|keys must")
+            with self.subTest(code), raised, self.catalogue._errors(UnknownOutcomeError):
+                models.execute_kw("odoo-dev", 2, key, action, "run", [], {"ids": [id]})
             self.assertEqual(self.titles(), [self.mark] * made)
             self.delete_books()
 

@@ -13,6 +13,7 @@ import shutil
 import time
 from unittest import mock
 
+from tests import replies
 from tests.proxy import Answer, Exchange
 from tests.replies import BOOK_1, TRUE, fault, http, member, raw, sends, trickles, value, xml
 from tests.support import (
@@ -24,7 +25,7 @@ from tests.support import (
     unused_port,
 )
 
-TIMEOUT = 0.25  # seconds
+TIMEOUT = 0.15  # seconds
 SLACK = 2.0  # seconds that a busy machine may add
 
 REFUSED, NOTHING_CHANGED, UNKNOWN = 1, 3, 4  # exit statuses
@@ -124,27 +125,42 @@ COMMITTED = {
 
 
 class FaultTests(StandInTestCase, CommandLineTestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        # The book of `set` and `del` exists, whatever became of it in the test before.
-        self.proxy.faults["search"] = sends(BOOK_1)
-
     def check_fault(self, method: str, answer: Answer, status: int | None = None) -> str:
-        """Run the method's command and give its stderr. Without a status, it is a lost answer's."""
+        """Run the method's command and give its stderr. Without a status, it is a lost answer's.
+
+        The fault meets the first request of a connection, and then one after another request.
+        """
         if status is None:
             status = UNKNOWN if method in CHANGES else NOTHING_CHANGED
-        if method == "authenticate":  # no uid is remembered
-            shutil.rmtree(self.environ["XDG_CACHE_HOME"], ignore_errors=True)
-        with self.proxy.answering(method, answer):
-            start = time.monotonic()
-            actual, out, err = self.run_cli(*COMMANDS[method], "--timeout", str(TIMEOUT))
-            seconds = time.monotonic() - start
+        # What a login for an unknown uid, or for a wrong one, brings before the method's call.
+        login = method == "authenticate"
+        for keeps, uid in ((False, None if login else 2), (True, 9999 if login else None)):
+            self.proxy.keeps = keeps
+            # The book of `set` and `del` exists, whatever became of it in the test before.
+            self.proxy.faults["search"] = replies.keeps(BOOK_1) if keeps else sends(BOOK_1)
+            with (
+                self.subTest(keeps=keeps),
+                mock.patch("library_xmlrpc._recall_uid", return_value=uid),
+                self.proxy.answering(method, answer),
+            ):
+                err = self.check_once(method, status)
+                at = self.proxy.calls.index(method)
+                first = self.proxy.connections.index(self.proxy.connections[at])
+                self.assertEqual(first < at, keeps, self.proxy.calls)
+        return err
+
+    def check_once(self, method: str, status: int) -> str:
+        start = time.monotonic()
+        actual, out, err = self.run_cli(*COMMANDS[method], "--timeout", str(TIMEOUT))
+        seconds = time.monotonic() - start
         self.assertEqual((actual, out), (status, ""), err)
         self.assertRegex(err, r"\A(library\.py: error: .+\n)(library\.py: .+\n)?\Z")
         self.assertNotRegex(err.replace("\n", ""), "[\x00-\x1f\x7f-\x9f\u2028\u202e]")
         self.assertNotIn("Traceback", err)
         self.assertLess(len(err), 1500)
         self.assertEqual(self.proxy.calls.count(method), 1, self.proxy.calls)
+        if status == UNKNOWN:  # nothing is asked after that, with another uid, say
+            self.assertEqual(self.proxy.calls[-1], method)
         self.assertLess(seconds, TIMEOUT * 2 + SLACK)
         return err
 
@@ -191,12 +207,9 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
             text += f'  File "/{name}", line 9, {function}\n    {line}\n{exception}\n'
             for method in COMMANDS:
                 with self.subTest(name, method=method):
-                    self.run_cli("list", "-q")  # remembers the uid
                     status = REFUSED if method == "search_read" else None
                     err = self.check_fault(method, sends(fault(1, text)), status)
                     self.assertIn(exception, err)
-                    if method in CHANGES:
-                        self.assertNotIn("authenticate", self.proxy.calls)
 
     def test_what_people_read_of_an_error_of_postgresql(self) -> None:
         with self.proxy.answering("search_read", sends(fault(1, POSTGRESQL))):
@@ -229,18 +242,21 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
             self.check("add", "--file", path, status=4, err=err)
 
     def test_cut_off_at_each_byte(self) -> None:
-        replies: list[bytes] = []
+        whole: list[bytes] = []
         for method, argv in COMMANDS.items():
-            with self.proxy.answering(method, lambda exchange: replies.append(exchange.forward())):
+            shutil.rmtree(self.environ["XDG_CACHE_HOME"], ignore_errors=True)
+            self.proxy.faults["search"] = replies.keeps(BOOK_1)
+            with self.proxy.answering(method, lambda exchange: whole.append(exchange.forward())):
                 self.run_cli(*argv)
-            for end in range(len(replies[-1])):
+            for end in range(len(whole[-1])):
                 with self.subTest(method=method, end=end):
-                    self.check_fault(method, sends(replies[-1][:end]))
+                    self.check_fault(method, sends(whole[-1][:end]))
 
     def test_a_reply_is_bounded_unpacked(self) -> None:
         """Not by the deadline alone: this one would be an answer, with 140 MiB of blanks in it."""
         self.environ["ODOO_TIMEOUT"] = "30"
         bomb = gzip.compress(TRUE.replace(b"<params>", b" " * (140 * 2**20) + b"<params>"))
+        self.proxy.faults["search"] = replies.keeps(BOOK_1)
         with self.proxy.answering("write", sends(packed(bomb))):
             self.check("set", "1", "Emma", status=4, err=re.compile("larger than 128 MiB"))
         longer = packed(gzip.compress(TRUE) + b"x" * 2**17)  # than the answer that it begins with

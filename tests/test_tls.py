@@ -11,6 +11,7 @@ import re
 import socket
 import ssl
 import time
+from typing import Any
 from unittest import mock
 
 from library_xmlrpc import ConnectError, LibraryAPI
@@ -53,7 +54,7 @@ def beneath(answer: Answer, sent: bytes = b"") -> Answer:
 class TLSTests(StandInTestCase, CommandLineTestCase):
     def setUp(self) -> None:
         super().setUp()
-        enter(self, mock.patch.object(LibraryAPI, "_recall", lambda self: 2))  # of the uid
+        enter(self, mock.patch("library_xmlrpc._recall_uid", lambda cache: 2))
         self.environ["SSL_CERT_FILE"] = os.path.join(CERTIFICATES, "authority.pem")
 
     def start_proxy(self, certificate: str, scheme: str = "https", host: str = HOST) -> Proxy:
@@ -167,7 +168,8 @@ class TLSTests(StandInTestCase, CommandLineTestCase):
         """A request that never got out whole can't have been carried out."""
         proxy = self.start_proxy("good")
         proxy.faults[""] = lambda exchange: time.sleep(2 * TIMEOUT)
-        api = LibraryAPI(*proxy.address, "db", "user", "pwd", scheme="https", timeout=TIMEOUT)
+        tls: Any = {"scheme": "https", "timeout": TIMEOUT, "uid_cache": "a uid"}
+        api = LibraryAPI(*proxy.address, "db", "user", "pwd", **tls)
         with (
             mock.patch.dict(os.environ, self.environ, clear=True),
             self.assertRaisesRegex(ConnectError, "cannot send to .*timed out"),
