@@ -6,6 +6,7 @@ books, and odoo-empty, without; the users admin, and clerk, who may not delete.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import unittest
@@ -25,6 +26,7 @@ from library_xmlrpc import (
     UnknownOutcomeError,
 )
 from tests import library_json2
+from tests.nginx import NGINX, Nginx
 from tests.proxy import Exchange, Proxy, lose_reply
 from tests.replies import http, sends
 from tests.standin import MODEL, StandIn
@@ -48,7 +50,12 @@ class Contract(HomeTestCase):
         self, user: str = "admin", pwd: str = "", db: str = "odoo-dev", **kwargs: Any
     ) -> LibraryAPI:
         pwd = pwd or self.passwords.get(user, user)
-        return self.backend(*self.proxy.address, db, user, pwd, **kwargs)
+        return self.backend(*self.address, db, user, pwd, **kwargs)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the API finds the server."""
+        return self.proxy.address
 
     def setUp(self) -> None:
         super().setUp()
@@ -369,6 +376,19 @@ class RealOdooTests(LoginContract):
                     with urllib.request.urlopen(request) as response:
                         replies.append(response.read())
                 self.assertEqual(*replies)
+
+
+@unittest.skipUnless(URL and NGINX, "ODOO_TEST_URL names no server, or nginx is not installed")
+class NginxTests(LoginContract):
+    """nginx in front of the server keeps its clients' connections, as Odoo alone does not."""
+
+    @functools.cached_property
+    def nginx(self) -> Nginx:
+        return enter(self, Nginx(self.proxy.url))
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.nginx.address
 
 
 @unittest.skipUnless(
