@@ -6,11 +6,13 @@
     tests/real_odoo 19 --workers 3 python3 tests/bench.py --only a d --rounds 5
 
 library.py is compared with scripts that do the same on bare xmlrpc.client (the uid known, or with
-a login first), with OdooRPC, ERPpeek and Odooly where this Python has them, and with its edition
-on JSON-2. It happens in a database of 100,000 books, and for growth in smaller ones too, made on
-the first run and kept. What is compared runs in turn, a process each, and medians count, so that
-what else the machine does strikes all alike. Times differ from machine to machine; their ratios,
-which the table shows, much less. A missed goal is a finding, no failure: the exit status is 0.
+a login first), with OdooRPC, ERPpeek and Odooly where this Python has them, with its edition on
+JSON-2, and with the library.py of another checkout where --beside names one.
+
+It happens in a database of 100,000 books, and for growth in smaller ones too, made on the first run
+and kept. What is compared runs in turn, a process each, and medians count, so that what else the
+machine does strikes all alike. Times differ from machine to machine; their ratios, which the table
+shows, much less. A missed goal is a finding, no failure: the exit status is 0.
 """
 
 from __future__ import annotations
@@ -119,8 +121,11 @@ def others(lines: int, *args: str) -> list[Job]:
 class Bench:
     """A server with catalogues of books, and the home folder of what is measured on it."""
 
-    def __init__(self, url: str, home: str, rounds: int, quick: bool) -> None:
+    def __init__(self, url: str, home: str, rounds: int, quick: bool, beside: str | None) -> None:
         self._url, self._home = url, home
+        self._clients = {"client": CLIENT}
+        if beside:
+            self._clients["client beside"] = os.path.abspath(beside)
         self.rounds, self.long_rounds = (1, 1) if quick else (rounds, max(3, rounds // 4))
         self.sizes = (1000, 10_000) if quick else (1000, 10_000, BOOKS)
         self.workers = int(os.environ["ODOO_TEST_WORKERS"])
@@ -152,10 +157,18 @@ class Bench:
             self.call(size, "create", [{"name": make_title(number)} for number in numbers])
         with ThreadPoolExecutor(2 * self.workers or 1) as pool:  # so that each loads the database
             list(pool.map(lambda _: self.call(size, "search_count", []), range(10 * self.workers)))
-        warm_up = (CLIENT, "list", "--limit", "1")  # which keeps bytecode and uid
-        self.run(Job("warm-up", 1, warm_up, {"ODOO_DB": db}))
+        self.warm_up({"ODOO_DB": db})
         self._ready.append(size)
         return db
+
+    def clients(self, lines: int, *args: str) -> list[Job]:
+        """The client with these arguments, and the one beside it."""
+        return [Job(name, lines, (path, *args)) for name, path in self._clients.items()]
+
+    def warm_up(self, environ: Mapping[str, str]) -> None:
+        """Have the clients keep their bytecode and the uid."""
+        for job in self.clients(1, "list", "--limit", "1"):
+            self.run(job._replace(environ=environ))
 
     def trim(self, size: int) -> None:
         """Delete what was added to the oldest books."""
@@ -202,7 +215,7 @@ class Bench:
     def short(self, what: str, lines: int, text: str, *args: str) -> dict[str, Run]:
         """What a command for one book or a few takes, and scripts that do the same."""
         jobs = [
-            Job("client", lines, (CLIENT, what, *args)),
+            *self.clients(lines, what, *args),
             Job("one call, uid known", lines, ("-c", UID_KNOWN + text, *args)),
             Job("one call after a login", lines, ("-c", LOGIN + text, *args)),
         ]
@@ -261,7 +274,7 @@ def section_c(bench: Bench) -> None:
     many, few = 10_000, 500
     batches, singly = (UID_KNOWN + ADD_FILE.format(size) for size in (BATCH, 1))
     jobs = [
-        Job("client", many, (CLIENT, "add", "--file", bench.titles(many))),
+        *bench.clients(many, "add", "--file", bench.titles(many)),
         Job("the same batches", many, ("-c", batches, bench.titles(many))),
         Job("a call a title", few, ("-c", singly, bench.titles(few))),
     ]
@@ -274,7 +287,7 @@ def section_c(bench: Bench) -> None:
 
 def section_d(bench: Bench) -> None:
     jobs = [
-        Job("client", BOOKS, (CLIENT, "list")),
+        *bench.clients(BOOKS, "list"),
         Job("one search_read", BOOKS, ("-c", UID_KNOWN + LIST)),
         *others(BOOKS),
     ]
@@ -336,12 +349,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15, help="of the short commands (15)")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections")
     parser.add_argument("--quick", action="store_true", help="a trial: one round, less in e")
+    parser.add_argument("--beside", metavar="PATH", help="of another library.py, to compare")
     args = parser.parse_args()
     url = os.environ.get("ODOO_TEST_URL")
     if not url or "ODOO_TEST_DB_FILTER" not in os.environ:  # Odooly and JSON-2 need the filter
         parser.error("run it by tests/real_odoo, with ODOO_TEST_DB_FILTER=odoo-bench")
     with tempfile.TemporaryDirectory() as home:
-        bench = Bench(url, home, args.rounds, args.quick)
+        bench = Bench(url, home, args.rounds, args.quick, args.beside)
         print("| what | against | ratio | goal | medians |\n| --- | --- | --- | --- | --- |")
         for section in args.only:
             SECTIONS[section](bench)
