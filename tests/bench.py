@@ -7,7 +7,8 @@
 
 library.py is compared with scripts that do the same on bare xmlrpc.client (the uid known, or with
 a login first), with OdooRPC, ERPpeek and Odooly where this Python has them, with its edition on
-JSON-2, and with the library.py of another checkout where --beside names one.
+JSON-2, and with the library.py of another checkout where --beside names one. Section g measures
+down the line: through nginx with TLS, which has to be installed, and a round trip of 50 ms.
 
 It happens in a database of 100,000 books, and for growth in smaller ones too, made on the first run
 and kept. What is compared runs in turn, a process each, and medians count, so that what else the
@@ -18,6 +19,7 @@ shows, much less. A missed goal is a finding, no failure: the exit status is 0.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import importlib.util
 import math
@@ -30,10 +32,15 @@ import sys
 import tempfile
 import time
 import xmlrpc.client
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.line import Line
+from tests.nginx import CERTIFICATES, NGINX, Nginx
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 CLIENT, JSON2 = "library.py", "tests/library_json2.py"
@@ -78,7 +85,8 @@ print(f"Title of Book ID {sys.argv[1]} set to {sys.argv[2]}.")
 OTHERS = {
     "OdooRPC": """
 import odoorpc
-odoo = odoorpc.ODOO("127.0.0.1", port=int(url.split(":")[-1]))
+protocol = "jsonrpc+ssl" if url.startswith("https:") else "jsonrpc"
+odoo = odoorpc.ODOO("127.0.0.1", protocol, int(url.split(":")[-1]))
 odoo.login(db, user, pwd)
 books = odoo.env["library.book"].search_read(domain, ["name"])
 """,
@@ -110,6 +118,7 @@ class Run(NamedTuple):
     seconds: float
     first: float  # seconds until it printed something
     peak: float  # MiB of memory
+    connections: float  # that it made down the line
 
 
 def others(lines: int, *args: str) -> list[Job]:
@@ -123,6 +132,7 @@ class Bench:
 
     def __init__(self, url: str, home: str, rounds: int, quick: bool, beside: str | None) -> None:
         self._url, self._home = url, home
+        self._line: Line | None = None  # see down_the_line
         self._clients = {"client": CLIENT}
         if beside:
             self._clients["client beside"] = os.path.abspath(beside)
@@ -170,6 +180,20 @@ class Bench:
         for job in self.clients(1, "list", "--limit", "1"):
             self.run(job._replace(environ=environ))
 
+    @contextlib.contextmanager
+    def down_the_line(self) -> Iterator[None]:
+        """Have what is measured reach the server over TLS, through nginx, and far away."""
+        near = self._environ
+        with Nginx(self._url, tls=True) as nginx, Line(nginx.address) as self._line:
+            far = {
+                "ODOO_URL": f"https://127.0.0.1:{self._line.address[1]}",
+                "SSL_CERT_FILE": f"{CERTIFICATES}/authority.pem",
+            }
+            self._environ = {**near, **far}
+            self.warm_up({})
+            yield
+        self._environ, self._line = near, None
+
     def trim(self, size: int) -> None:
         """Delete what was added to the oldest books."""
         while ids := self.call(size, "search", [], order="id", offset=size, limit=10_000):
@@ -186,6 +210,7 @@ class Bench:
         """Run a process to its end, its output to a pipe. Raises RuntimeError where it fails."""
         # Linux counts a parent's peak of memory as its child's too: so this process keeps small.
         first, lines, started = 0.0, 0, time.perf_counter()
+        earlier = self._line.connections if self._line else 0
         argv, environ = (sys.executable, *job.argv), {**self._environ, **job.environ}
         pipe = subprocess.PIPE
         with subprocess.Popen(argv, cwd=CHECKOUT, env=environ, stdout=pipe, stderr=pipe) as process:
@@ -199,7 +224,8 @@ class Bench:
             if process.returncode or lines != job.lines:
                 complaint = process.stderr.read().decode(errors="replace")
                 raise RuntimeError(f"{job.name}: {lines} lines instead of {job.lines}\n{complaint}")
-        return Run(seconds, first, usage.ru_maxrss / 1024)
+        connections = self._line.connections - earlier if self._line else 0
+        return Run(seconds, first, usage.ru_maxrss / 1024, connections)
 
     def measure(self, what: str, rounds: int, jobs: Sequence[Job]) -> dict[str, Run]:
         """Run the jobs in turn, `rounds` times, and give the medians by the jobs' names."""
@@ -251,9 +277,13 @@ def ms(*seconds: float) -> str:
 
 def compare(what: str, times: dict[str, Run], goals: Mapping[str, float]) -> None:
     """The time of the first of `times` beside each of the others."""
-    mine, *rest = (run.seconds for run in times.values())
+    mine, *rest = times.values()
     for name, other in zip(list(times)[1:], rest):
-        print_row(what, name, mine / other, ms(mine, other), high=goals.get(name, math.inf))
+        medians = ms(mine.seconds, other.seconds)
+        if mine.connections:
+            medians += f", {mine.connections:.0f} / {other.connections:.0f} connections"
+        ratio = mine.seconds / other.seconds
+        print_row(what, name, ratio, medians, high=goals.get(name, math.inf))
 
 
 def section_a(bench: Bench) -> None:
@@ -341,7 +371,41 @@ def section_f(bench: Bench) -> None:
         compare(f"{what}: JSON-2", bench.measure(what, rounds, jobs), {})
 
 
-SECTIONS = dict(zip("abcdef", (section_a, section_b, section_c, section_d, section_e, section_f)))
+def section_g(bench: Bench) -> None:
+    """Down the line, where a connection and a login cost a script more than its work."""
+    if not NGINX:
+        report("section g is left out: it needs nginx, Debian's nginx-light")
+        return
+    name, many, title = "xmlrpc.client with a login", 10_000, "The Confidence-Man"
+    (id,) = bench.call(BOOKS, "search", [], order="id", limit=1)
+    add_file = ADD_FILE.format(BATCH)
+    with bench.down_the_line():
+        for what, lines, text, goals, command, *operands in (
+            ("list moby", MOBY, LIST, (0.58, 0.42), "list", "moby"),
+            ("add", 1, ADD, (0.58, 0.42), "add", title),
+            ("set", 1, SET, (0.72, 0.50), "set", str(id), title),
+            (f"add --file, {many}", many, add_file, (0.98, 0.80), "add --file", bench.titles(many)),
+            (f"list, {BOOKS} books", BOOKS, LIST, (0.78, 0.78), "list"),
+        ):
+            jobs = bench.clients(lines, *command.split(), *operands)
+            jobs.append(Job(name, lines, ("-c", LOGIN + text, *operands)))
+            if text is LIST:
+                jobs += others(lines, *operands)
+            rounds = bench.rounds if lines <= MOBY else bench.long_rounds
+            times = bench.measure(f"{what}, down the line", rounds, jobs)
+            # A login is costly since Odoo 17.
+            compare(f"far: {what}", times, {name: goals[bench.version >= 17]})
+
+
+SECTIONS = {
+    "a": section_a,
+    "b": section_b,
+    "c": section_c,
+    "d": section_d,
+    "e": section_e,
+    "f": section_f,
+    "g": section_g,
+}
 
 
 def main() -> int:
