@@ -390,6 +390,23 @@ class NginxTests(LoginContract):
     def address(self) -> tuple[str, int]:
         return self.nginx.address
 
+    def test_one_connection_for_one_call_after_another(self) -> None:
+        id, *others = self.catalogue.create_many([self.mark] * 5)
+        self.catalogue.write(id, f"Emma {self.mark}")
+        self.catalogue.unlink_many(others)
+        self.assertEqual(self.titles(), [f"Emma {self.mark}"])
+        self.catalogue.version()
+        paths = [f"/xmlrpc/2/{name}" for name in ("common", *["object"] * 6, "common")]
+        self.assertEqual(list(self.nginx.connections().values()), [paths])
+
+    def test_two_connections_for_the_pages_of_a_listing(self) -> None:
+        titles = [f"{number:04} {self.mark}" for number in range(3000)]
+        self.catalogue.create_many(titles)
+        with mock.patch.multiple("library_xmlrpc", FIRST_PAGE=100, NEXT_PAGES=200):
+            self.assertEqual(self.titles(), titles)
+        self.assertEqual(self.proxy.calls.count("read"), 15)
+        self.assertLessEqual(len(self.nginx.connections()), 2)
+
 
 @unittest.skipUnless(
     URL and importlib.util.find_spec("odoorpc"),
