@@ -32,6 +32,8 @@ http {{
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
     log_format connections "$connection $request_uri";
+    gzip {gzip};
+    gzip_types text/xml;
     server {{
         listen 127.0.0.1:{port}{listen};{tls}
         access_log access.log connections;
@@ -56,10 +58,13 @@ http {{
 
 
 class Nginx:
-    """nginx in front of `upstream_url`, with TLS or not. It keeps its clients' connections open."""
+    """nginx in front of `upstream_url`, with TLS or not. It keeps its clients' connections open.
 
-    def __init__(self, upstream_url: str, tls: bool = False) -> None:
-        self._upstream, self._tls = upstream_url, tls
+    With `gzip` it packs what it passes on, and sends it in chunks.
+    """
+
+    def __init__(self, upstream_url: str, tls: bool = False, gzip: bool = False) -> None:
+        self._upstream, self._tls, self._gzip = upstream_url, tls, gzip
 
     def __enter__(self) -> Nginx:
         assert NGINX, "nginx is not installed"
@@ -73,6 +78,7 @@ class Nginx:
                 listen=" ssl" * self._tls,
                 tls=TLS * self._tls,
                 upstream=self._upstream,
+                gzip="on" if self._gzip else "off",
             )
             (self._folder / "nginx.conf").write_text(configuration)
             with (self._folder / "error.log").open("wb") as log:

@@ -31,7 +31,7 @@ class Exchange:
     def read(self) -> bool:
         """Read the whole request; False where the client sent none."""
         length = 0
-        with contextlib.suppress(ConnectionError), self.client.makefile("rb") as file:
+        with contextlib.suppress(OSError), self.client.makefile("rb") as file:
             for line in file:
                 self.request += line
                 if line.lower().startswith(b"content-length:"):
@@ -101,8 +101,8 @@ class Proxy:
     """Passes calls on, but answers a method in `faults` with that function.
 
     The one for "" answers each connection, unread. `calls` holds the methods that were asked for,
-    in their order, and `connections` for each of them the number of its connection. Where `keeps`
-    is false, a connection is closed after each reply.
+    in their order, and `connections` for each of them the number of its connection; `open` has the
+    numbers of those that are open. Where `keeps` is false, each is closed after a reply.
     """
 
     def __init__(self, upstream_url: str, tls: ssl.SSLContext | None = None) -> None:
@@ -113,6 +113,7 @@ class Proxy:
         self.faults: dict[str, Answer] = {}
         self.calls: list[str] = []
         self.connections: list[int] = []
+        self.open: set[int] = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.address: tuple[str, int] = self._listener.getsockname()
         self.url = f"http://127.0.0.1:{self.address[1]}"
@@ -149,9 +150,11 @@ class Proxy:
             except OSError:  # the client did not like the certificate, or speaks no TLS
                 client.close()
                 return
+        self.open.add(number)
         with client:
             while self._answer(Exchange(client, self._upstream), number):
                 pass
+        self.open.remove(number)
 
     def _answer(self, exchange: Exchange, number: int) -> bool:
         """Answer one request; False where that ends the connection."""

@@ -384,7 +384,7 @@ class NginxTests(LoginContract):
 
     @functools.cached_property
     def nginx(self) -> Nginx:
-        return enter(self, Nginx(self.proxy.url))
+        return enter(self, Nginx(self.proxy.url, gzip=True))
 
     @property
     def address(self) -> tuple[str, int]:

@@ -1,0 +1,302 @@
+"""Connections that are kept: when one is used again, and what is never taken for a reply.
+
+What servers do to the second request of a connection is in test_faults, beside the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gc
+import os
+import pickle
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from unittest import mock
+
+import library_xmlrpc
+from library_xmlrpc import ConnectError, LibraryAPI, ServerError, UnknownOutcomeError
+from tests.nginx import CERTIFICATES
+from tests.proxy import Answer, Exchange, Proxy
+from tests.replies import BOOK_1, fault, http, keeps, sends, value
+from tests.support import StandInTestCase, enter
+
+SOON = 5.0  # seconds, on a busy machine
+VERSION = value("<struct><member><name>a</name><value>b</value></member></struct>")
+
+
+def kept(reply: bytes) -> bytes:
+    return reply.replace(b"Connection: close\r\n", b"")
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SOON
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+class ConnectionTestCase(StandInTestCase):
+    scheme = "http"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.proxy = enter(self, Proxy(self.standin.url))
+        self.api = LibraryAPI(*self.proxy.address, "odoo-dev", "admin", "admin", timeout=SOON)
+
+    def ask(self, api: LibraryAPI | None = None) -> int:
+        """The number of the connection that a question uses. (Its answer must be right.)"""
+        self.assertEqual((api or self.api).version()["server_version"], "14.0")
+        return self.proxy.connections[-1]
+
+
+class ReuseTests(ConnectionTestCase):
+    def test_one_connection_for_one_call_after_another(self) -> None:
+        id = self.api.create("Emma")
+        self.api.write(id, "Emilia")
+        self.api.unlink(id)
+        self.assertEqual(self.api.search_read("no such book"), [])
+        self.assertEqual(len(self.proxy.calls), 7)
+        self.assertEqual(set(self.proxy.connections), {1})
+
+    def test_a_server_that_closes(self) -> None:
+        """After each reply, saying so or not, or later; at once or not before a next request."""
+
+        def wait_and_close(exchange: Exchange) -> None:
+            exchange.send(kept(VERSION))
+            time.sleep(0.05)
+
+        for answer, connections in (
+            (Exchange.pass_on, 3),  # with HTTP/1.0
+            (sends(VERSION), 3),
+            (wait_and_close, 3),
+            (Exchange.keep, 1),
+        ):
+            with self.proxy.answering("version", answer):
+                for _ in range(3):
+                    self.api.version()
+                    if answer is wait_and_close:
+                        time.sleep(0.1)
+                self.assertEqual(len(set(self.proxy.connections)), connections)
+
+    def test_what_keeps_a_connection_and_what_does_not(self) -> None:
+        page = b"<html></html>"
+        for reply, error, kept in (
+            (fault(2, "No."), ServerError, True),
+            (http(page, "404 Not Found"), ConnectError, True),
+            (http(page * 99_999, "404 Not Found"), ConnectError, False),
+            (http(b"", "302 Found", ("Location: /",)), ConnectError, True),
+            (http(page, "502 Bad Gateway"), UnknownOutcomeError, True),
+            (http(page), UnknownOutcomeError, True),  # read to its end, whatever it says
+        ):
+            before = self.ask()
+            with self.subTest(reply[:40]):
+                with self.proxy.answering("create", keeps(reply)):
+                    self.assertRaises(error, self.api.create, "Emma")
+                self.assertEqual(self.ask() == before, kept)
+        before = self.ask()
+        larger = self.proxy.answering("create", keeps(http(page * 2**16)))
+        with mock.patch("library_xmlrpc.MAX_REPLY", 2**17), larger:
+            self.assertRaisesRegex(UnknownOutcomeError, "larger", self.api.create, "Emma")
+        self.assertNotEqual(self.ask(), before)
+
+    def test_the_page_of_an_error_is_not_waited_for(self) -> None:
+        def stall(exchange: Exchange) -> None:
+            exchange.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 100\r\n\r\n<html>")
+            exchange.hold()
+
+        self.api.timeout = 20
+        start = time.monotonic()
+        with self.proxy.answering("create", stall), mock.patch("library_xmlrpc.ERROR_SECONDS", 0.1):
+            self.assertRaisesRegex(ConnectError, "HTTP 404", self.api.create, "Emma")
+        self.ask()  # elsewhere: the rest of the page may yet come
+        self.assertLess(time.monotonic() - start, SOON)
+
+    def test_octets_behind_the_end_of_a_reply(self) -> None:
+        """They come with it or later, in any number, and may be a reply themselves."""
+        found, seven = kept(BOOK_1), kept(value("<int>7</int>"))
+        self.ask()
+        for pause in (0.0, 0.05):
+            for more in (seven, b"\n", b"HTTP/1.1 100 Continue\r\n\r\n", seven * 1000):
+
+                def answer(exchange: Exchange, more: bytes = more, pause: float = pause) -> None:
+                    exchange.send(*((found, more) if pause else (found + more,)), pause=pause)
+
+                with self.subTest(more[:20], pause=pause), self.proxy.answering("search", answer):
+                    self.assertEqual(self.api._existing([1]), [1])
+                    time.sleep(2 * pause)
+                    first = self.proxy.connections[-1]
+                    id = self.api.create("Emma")
+                    self.assertNotEqual(self.proxy.connections[-1], first)
+                    self.assertEqual(self.standin_book(id), "Emma")
+
+    def standin_book(self, id: int) -> str:
+        (book,) = type(self).api._read([id])
+        return book["name"]
+
+    def test_the_time_for_which_a_connection_may_wait(self) -> None:
+        first = self.ask()
+        with mock.patch("library_xmlrpc.IDLE_SECONDS", 0.05):
+            self.assertEqual(self.ask(), first)
+            time.sleep(0.1)
+            self.assertNotEqual(self.ask(), first)
+        wait_for(lambda: len(self.proxy.open) == 1)
+        self.assertEqual(len(self.proxy.open), 1)
+
+    def test_a_line_that_dies_in_silence(self) -> None:
+        """The next call, later, does not wait for it."""
+        enter(self, mock.patch("library_xmlrpc.IDLE_SECONDS", 0.05))
+
+        def die(exchange: Exchange) -> None:
+            exchange.keep()
+            exchange.hold()
+
+        with self.proxy.answering("version", die):
+            self.ask()
+        time.sleep(0.1)
+        start = time.monotonic()
+        self.ask()
+        self.assertLess(time.monotonic() - start, SOON / 2)
+
+    def test_a_timeout_that_is_set_later(self) -> None:
+        self.ask()
+        self.api.timeout = 0.1
+        start = time.monotonic()
+        with self.proxy.answering("create", Exchange.hold):
+            self.assertRaisesRegex(UnknownOutcomeError, "timed out", self.api.create, "Emma")
+        self.assertLess(time.monotonic() - start, SOON / 2)
+        self.api.timeout = SOON
+        self.ask()
+
+    def test_a_request_that_cannot_be_sent_whole(self) -> None:
+        """On a kept connection as on a new one nothing was changed."""
+        self.api.uid  # noqa: B018
+
+        def read_nothing(exchange: Exchange) -> None:
+            exchange.keep()
+            exchange.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            time.sleep(1)
+
+        with self.proxy.answering("version", read_nothing):
+            self.ask()
+            self.api.timeout = 0.2
+            titles = ["x" * 3000] * 7000
+            self.assertRaisesRegex(ConnectError, "cannot send", self.api.create_many, titles)
+        self.assertEqual(self.proxy.calls, ["version"])
+
+
+class SharingTests(ConnectionTestCase):
+    def test_threads_have_a_connection_each(self) -> None:
+        self.ask()
+        both = threading.Barrier(2, timeout=SOON)
+
+        def wait_for_another(exchange: Exchange) -> None:
+            both.wait()
+            exchange.keep()
+
+        with self.proxy.answering("version", wait_for_another):
+            for _ in range(3):
+                threads = [threading.Thread(target=self.ask) for _ in range(2)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+            self.assertEqual(len(self.proxy.calls), 6)
+            self.assertEqual(len(set(self.proxy.connections)), 2)
+
+    def test_copies_have_connections_and_timeouts_of_their_own(self) -> None:
+        first = self.ask()
+        again: LibraryAPI = pickle.loads(pickle.dumps(self.api))
+        for api in (copy.copy(self.api), copy.deepcopy(self.api), again):
+            api.timeout = 0.1
+            self.assertNotEqual(self.ask(api), first)
+            with self.proxy.answering("version", lambda exchange: time.sleep(0.3)):
+                self.assertRaisesRegex(ConnectError, "timed out", api.version)
+            self.assertEqual(self.ask(), first)
+
+    def test_they_are_closed_with_the_object(self) -> None:
+        self.api = self.api_in_a_cycle()
+        self.assertEqual(len(self.proxy.open), 1)
+        del self.api
+        gc.collect()
+        wait_for(lambda: not self.proxy.open)
+        self.assertEqual(self.proxy.open, set())
+
+    def api_in_a_cycle(self) -> LibraryAPI:
+        api = LibraryAPI(*self.proxy.address, "odoo-dev", "admin", "admin")
+        vars(api)["cycle"] = [api]
+        api.version()
+        return api
+
+    def test_no_warning_of_a_connection_that_was_not_closed(self) -> None:
+        login = (*self.proxy.address, "odoo-dev", "admin", "admin")
+        make = f"import library_xmlrpc as lib; api = lib.LibraryAPI(*{login}); api.version(); "
+        for rest in (
+            "",
+            "api.cycle = [api]; del api; import gc; gc.collect()",
+            "api.cycle = api",
+            "lib.IDLE_SECONDS = -1; api.version()",
+        ):
+            argv = (sys.executable, "-W", "error", "-X", "dev", "-c", make + rest)
+            environ = {"PYTHONPATH": os.path.dirname(library_xmlrpc.__file__)}
+            done = subprocess.run(argv, env=environ, capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+
+class TLSReuseTests(ConnectionTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATES / "good.pem")
+        self.proxy = enter(self, Proxy(self.standin.url, context))
+        enter(self, mock.patch.dict(os.environ, SSL_CERT_FILE=f"{CERTIFICATES}/authority.pem"))
+        login = ("odoo-dev", "admin", "admin")
+        self.api = LibraryAPI(*self.proxy.address, *login, scheme="https", timeout=SOON)
+
+    def test_one_handshake_for_one_call_after_another(self) -> None:
+        id = self.api.create("Emma")
+        self.api.write(id, "Emilia")
+        self.api.unlink(id)
+        self.assertEqual(set(self.proxy.connections), {1})
+
+    def test_what_a_server_does_between_two_calls(self) -> None:
+        """It closes, with TLS's farewell or without, or sends an octet or an alert too many."""
+
+        def say_farewell(exchange: Exchange) -> None:
+            assert isinstance(exchange.client, ssl.SSLSocket)
+            exchange.client.settimeout(0.05)  # for the client's farewell, which never comes
+            with contextlib.suppress(OSError):
+                exchange.client.unwrap()
+
+        def beneath(octets: bytes) -> Answer:
+            def send(exchange: Exchange) -> None:
+                with socket.socket(fileno=os.dup(exchange.client.fileno())) as client:
+                    client.sendall(octets)
+
+            return send
+
+        def close(exchange: Exchange) -> None:
+            exchange.kept = False
+
+        for after in (
+            close,
+            say_farewell,
+            sends(b"\n"),
+            sends(VERSION),
+            beneath(b"\x15\x03\x03\x00\x02\x02\x28"),
+            beneath(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        ):
+
+            def answer(exchange: Exchange, after: Answer = after) -> None:
+                exchange.keep()
+                after(exchange)
+
+            first = self.ask()
+            with self.proxy.answering("version", answer):
+                self.assertEqual(self.ask(), first)
+            time.sleep(0.05)
+            self.assertNotEqual(self.ask(), first)
