@@ -223,7 +223,8 @@ class LibraryAPI:
     def unlink_many(self, ids: Iterable[int]) -> list[int]:
         """Delete those of the books that exist, all or none of them, and give their ids.
 
-        As with `write`, it takes a call of its own to know which exist.
+        As with `write`, it takes a call of its own to know which exist. Where two delete the same
+        books at the same time, both may be told that they did.
         """
         existing = self._existing([check_number(id) for id in ids])
         if existing:
