@@ -729,7 +729,8 @@ _HTTP_HINTS = {
     401: "a web server in front of Odoo asks for a login of its own",
     403: "a web server in front of Odoo forbids it",
     404: _NO_ODOO,
-    413: "client_max_body_size of the web server there is too small for so much at once",
+    413: "send less at once: split -l 200 FILE makes smaller files of it; "
+    "client_max_body_size is the limit of the web server there",
     **dict.fromkeys((502, 503, 504), _NO_ANSWER),
 }
 

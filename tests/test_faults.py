@@ -11,6 +11,7 @@ import gzip
 import re
 import shutil
 import time
+from http import HTTPStatus
 from unittest import mock
 
 from tests import replies
@@ -228,6 +229,7 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
         behind = "a web server answers, but Odoo behind"
         for status, hint in (
             ("404 Not Found", r"is that an Odoo server\? from Odoo 22 on there is no XML-RPC"),
+            (f"413 {HTTPStatus(413).phrase}", "send less at once: split -l 200 FILE makes smaller"),
             ("502 Bad Gateway", behind),
             ("503 Service Unavailable", behind),
             ("504 Gateway Timeout", behind),
