@@ -811,13 +811,16 @@ def _one_line(text: str) -> str:
 
 # --- Checks: what the caller gives, and what a reply's value must be -----------------------------
 
-# What no text of ours can hold: control characters and line separators (a title is one line),
-# surrogates and noncharacters (XML can't carry them: Odoo's parser fails on each).
-_FORBIDDEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef"
-    + "".join(chr(plane + 0xFFFE) + chr(plane + 0xFFFF) for plane in range(0, 0x110000, 0x10000))
-    + "]"
-)
+# What no text of ours can hold: control characters and line separators (a title is one line), the
+# byte-order mark (nobody sees it), and what XML can't carry: surrogates, U+FFFE and U+FFFF.
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
+_CHARACTER_NAMES = {
+    "\0": "a NUL",
+    "\t": "a tab",
+    "\n": "a line feed",
+    "\r": "a carriage return",
+    "\ufeff": "a byte-order mark",
+}
 
 
 def check_title(title: str, what: str = "a title") -> str:
@@ -833,7 +836,11 @@ def check_line(text: str, what: str = "a title") -> str:
         raise ValueError(f"{what} must be a str, not {type(text).__name__}")
     found = _FORBIDDEN.search(text)
     if found:  # the message does not show the text, which may be a password
-        raise ValueError(f"{what} can't hold the character U+{ord(found[0]):04X}")
+        code = ord(found[0])
+        name = _CHARACTER_NAMES.get(found[0], f"the character U+{code:04X}")
+        if 0xD800 <= code < 0xE000:  # Python makes surrogates of an argument's other bytes
+            name = "text that is not valid UTF-8"
+        raise ValueError(f"{what} can't hold {name}")
     if len(text) > MAX_TEXT:
         raise ValueError(f"{what} can't have more than {MAX_TEXT} characters")
     return text

@@ -23,8 +23,23 @@ from library_xmlrpc import (
 from tests.proxy import Exchange
 from tests.support import StandInTestCase, enter, full_port
 
-TITLES: tuple[Any, ...] = ("", " ", "a\nb", "\x1b", "\x7f", "\u2028", "\ud800", "\ufffe")
-TITLES += ("\U0010ffff", None, "&" * 3001)
+# What no text can hold, and how an error calls it.
+NAMES = {
+    "\0": "a NUL",
+    "\t": "a tab",
+    "\n": "a line feed",
+    "\r": "a carriage return",
+    "\ufeff": "a byte-order mark",
+    "\x1b": "the character U+001B",
+    "\x7f": "the character U+007F",
+    "\x9f": "the character U+009F",
+    "\u2028": "the character U+2028",
+    "\u2029": "the character U+2029",
+    "\ufffe": "the character U+FFFE",
+    "\uffff": "the character U+FFFF",
+    **dict.fromkeys(map(chr, (0xD800, 0xDCE9, 0xDFFF)), "text that is not valid UTF-8"),
+}
+TITLES: tuple[Any, ...] = ("", " ", None, "&" * 3001, *(f"a{name}b" for name in NAMES))
 NO_TEXT: tuple[Any, ...] = ("", " ", None, 1, b"a", "a\x1bb")
 NO_NUMBERS: tuple[Any, ...] = (0, -1, 2**31, True, 1.0, "1")
 
@@ -54,6 +69,15 @@ class ArgumentTests(unittest.TestCase):
                     with self.subTest(value):
                         self.assertRaises(ValueError, call, value)
         self.assertRaises(ConnectError, api.create, "&" * 3000)
+
+    def test_what_a_title_can_hold(self) -> None:
+        for character, name in NAMES.items():
+            with self.subTest(ascii(character)):
+                with self.assertRaises(ValueError) as caught:
+                    self.api.create(f"a{character}b")
+                self.assertEqual(str(caught.exception), f"a title can't hold {name}")
+        title = " ~\xa0\u2027\u202a\ud7ff\ue000\ufdd0\ufffd\U0001fffe\U0001ffff\U0010ffff"
+        self.assertRaises(ConnectError, self.api.create, title)
 
     def test_settings_that_no_server_has(self) -> None:
         for name, value in (

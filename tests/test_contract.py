@@ -129,7 +129,8 @@ class Contract(HomeTestCase):
 
     def test_create_many(self) -> None:
         """It gives the ids in the order of the titles; a listing has the server's order."""
-        texts = ("Persuasion", "Emma", "<&>\"'", "Ω 漢字 🐳", "  spaces ", "\u202eabc")
+        odd = "\ufdd0\ufdef\U0001fffe\U0001ffff\U0010ffff"  # noncharacters that XML can carry
+        texts = ("Persuasion", "Emma", "<&>\"'", "Ω 漢字 🐳", "  spaces ", "\u202eabc", odd)
         titles = [f"{self.mark} {text}" for text in texts]
         self.assertEqual(self.titles(), [])
         ids = self.catalogue.create_many(titles)
