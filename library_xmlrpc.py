@@ -429,7 +429,7 @@ def _remember_uid(cache: str, uid: int) -> None:
 
 
 class _NotSentError(Exception):
-    """The request did not get out whole, so no server can have acted on it. `reason` says why."""
+    """No server can have read the whole request, or acted on it. `reason` says why."""
 
     def __init__(self, what: str, reason: Exception) -> None:
         super().__init__(what)
@@ -438,6 +438,14 @@ class _NotSentError(Exception):
 
 class _BadReply(Exception):
     """What came is no answer to the call."""
+
+
+class _TLSAlert(Exception):
+    """The answer to plain HTTP is TLS's."""
+
+
+class _ClosedError(ConnectionError):
+    """The connection ended before any answer to plain HTTP. Many servers that speak TLS do that."""
 
 
 class _Transport(xmlrpc.client.Transport):
@@ -457,6 +465,7 @@ class _Transport(xmlrpc.client.Transport):
             "User-Agent": b"library_xmlrpc",
             "X-Odoo-Database": db.encode(),  # or Odoo 19 looks up which databases there are
         }
+        self._may_be_tls = scheme == "http"  # that the server speaks: until it answers
         self._kept: list[_Connection] = []
         # Not by __del__: where Python finds a cycle, it may come to the sockets first, and warn.
         weakref.finalize(self, _end_all, self._kept)
@@ -495,6 +504,7 @@ class _Transport(xmlrpc.client.Transport):
             except Exception as error:
                 raise _NotSentError("cannot send to", error) from error
             response = client.getresponse()
+            self._may_be_tls = False
             ok = response.status == 200
             body = _body(response, MAX_REPLY) if ok else _error_body(response, connection)
             keep = response.isclosed() and not response.will_close
@@ -534,7 +544,7 @@ class _Transport(xmlrpc.client.Transport):
                 if self._scheme == "https":
                     sock.settimeout(_seconds_until(deadline))
                     sock = self._tls.wrap_socket(sock, server_hostname=host)
-                return _Connection(sock)
+                return _Connection(sock, self._may_be_tls)
             except BaseException:
                 sock.close()
                 raise
@@ -558,8 +568,8 @@ class _Connection(io.BufferedReader):
     open until `end`, and what a reply leaves in the buffer is still there when `is_reusable` looks.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.socket = _DeadlineSocket(sock)
+    def __init__(self, sock: socket.socket, may_be_tls: bool) -> None:
+        self.socket = _DeadlineSocket(sock, may_be_tls)
         self.idle_since = 0.0  # of time.monotonic()
         super().__init__(self.socket)
 
@@ -595,26 +605,38 @@ class _Connection(io.BufferedReader):
 class _DeadlineSocket(io.RawIOBase):
     """A socket where every wait ends at one `deadline`, of time.monotonic(), or None: no wait.
 
-    A timeout of the socket's alone starts anew with each byte that trickles in.
+    A timeout of the socket's alone starts anew with each byte that trickles in. `may_be_tls` says
+    that the other end may want TLS, which is to be found out from what it does first.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, may_be_tls: bool) -> None:
         self.sock = sock
         self.deadline: float | None = None
+        self._may_be_tls = may_be_tls
 
-    def _set_timeout(self) -> None:
+    def _call(self, method: Callable[[Any], T], buffer: Any) -> T:
         self.sock.settimeout(0 if self.deadline is None else _seconds_until(self.deadline))
+        try:
+            return method(buffer)
+        except ConnectionError as error:
+            if self._may_be_tls:
+                raise _ClosedError from error
+            raise
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self._set_timeout()
-        return self.sock.recv_into(buffer)
+        count = self._call(self.sock.recv_into, buffer)
+        if self._may_be_tls and not count:
+            raise _ClosedError
+        if self._may_be_tls and buffer[:2] == b"\x15\x03":
+            raise _NotSentError("no valid answer from", _TLSAlert())
+        self._may_be_tls = False
+        return count
 
     def sendall(self, request: bytes) -> None:
-        self._set_timeout()  # for all of it
-        self.sock.sendall(request)
+        self._call(self.sock.sendall, request)  # the timeout is for all of it
 
 
 def _seconds_until(deadline: float) -> float:
@@ -708,6 +730,7 @@ _OTHER_REFERENCE = re.compile("&(?!(?:amp|lt|gt);)")
 # --- Messages: what goes wrong, in words for people ----------------------------------------------
 
 _NO_ODOO = "is that an Odoo server? from Odoo 22 on there is no XML-RPC"
+_USE_HTTPS = "if the server speaks TLS, use https://"
 _AUTHORITY = "for a private authority, SSL_CERT_FILE has to name a file that holds its certificate"
 
 # What exceptions mean: the first that fits. Text of the server's is in none of them.
@@ -718,6 +741,8 @@ _REASONS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str]] =
     (ssl.SSLCertVerificationError, "untrusted certificate: {0.verify_message}", _AUTHORITY),
     ((ssl.SSLEOFError, ssl.SSLZeroReturnError), "connection closed", ""),
     (ssl.SSLError, "TLS failed ({0.reason})", ""),
+    (_TLSAlert, "a TLS alert", _USE_HTTPS),
+    (_ClosedError, "connection closed", _USE_HTTPS),
     ((ConnectionError, http.client.IncompleteRead), "connection closed", ""),
     (OSError, "{0.strerror}", ""),
     (_BadReply, "{0}", ""),
@@ -764,7 +789,7 @@ def _status_error(
     """
     code, location = error.errcode, error.headers.get("Location")
     status = f"HTTP {code} {http.client.responses.get(code, '')}".strip()
-    hint = _HTTP_HINTS.get(code, "")
+    hint = _USE_HTTPS if code == 400 and url.startswith("http:") else _HTTP_HINTS.get(code, "")
     if not 300 <= code < 500:
         return error_if_lost(f"no valid answer from {url}: {status}", hint)
     if code < 400 and location:

@@ -14,9 +14,9 @@ import time
 from typing import Any
 from unittest import mock
 
-from library_xmlrpc import ConnectError, LibraryAPI
+from library_xmlrpc import ConnectError, LibraryAPI, LibraryError, UnknownOutcomeError
 from tests.proxy import Answer, Exchange, Proxy
-from tests.replies import TRUE, http, sends, trickles
+from tests.replies import BOOK_1, TRUE, http, keeps, sends, trickles
 from tests.support import COMMANDS, CommandLineTestCase, StandInTestCase, enter
 
 HOST = "127.0.0.1"
@@ -30,6 +30,7 @@ LOOK = "wait a little, then check with list .+"
 WAIT_LONGER = r"is it up\? a longer timeout may help"
 NO_ODOO = r"is that an Odoo server\? from Odoo 22 on there is no XML-RPC"
 USE_HTTP = "if the server speaks plain HTTP, use http://"
+USE_HTTPS = "if the server speaks TLS, use https://"
 AUTHORITY = "for a private authority, SSL_CERT_FILE has to name a file that holds its certificate"
 
 BAD_REQUEST = http(b"<html></html>", "400 Bad Request")
@@ -175,3 +176,113 @@ class TLSTests(StandInTestCase, CommandLineTestCase):
             self.assertRaisesRegex(ConnectError, "cannot send to .*timed out"),
         ):
             api.create_many(["x" * 3000] * 7000)
+
+
+class PlainHTTPTests(StandInTestCase):
+    """http:// where the server speaks TLS, and what looks like it and is not."""
+
+    scheme = "http"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.proxy = enter(self, Proxy(self.standin.url))
+
+    def check_failure(
+        self, answer: Answer, error: type[LibraryError], reason: str, hint: str = ""
+    ) -> None:
+        """With this answer a change fails in this way, and a question with a ConnectError."""
+        for method, kind in (("create", error), ("search_read", ConnectError)):
+            api = LibraryAPI(*self.proxy.address, "odoo-dev", "admin", "admin", timeout=5)
+            vars(api).update(scheme=self.scheme, _uid=2)
+            with (
+                self.subTest(reason, method=method),
+                self.proxy.answering(method, answer),
+                self.assertRaises(LibraryError) as caught,
+            ):
+                getattr(api, method)("Emma")
+            self.assertIs(type(caught.exception), kind)
+            self.assertRegex(str(caught.exception), rf"\A{reason.format(url=api.url)}\Z")
+            self.assertEqual(caught.exception.hint, hint)
+
+    def test_a_tls_alert(self) -> None:
+        """Whoever sends one has not read the request. GnuTLS does so, for one."""
+
+        def send_and_reset(exchange: Exchange) -> None:
+            exchange.send(HANDSHAKE_FAILURE)
+            exchange.reset()
+
+        def send_and_wait(exchange: Exchange) -> None:
+            exchange.send(HANDSHAKE_FAILURE)
+            exchange.hold()
+
+        alert = "no valid answer from {url}: a TLS alert"
+        for answer in (sends(HANDSHAKE_FAILURE), send_and_reset, send_and_wait):
+            self.check_failure(answer, ConnectError, alert, USE_HTTPS)
+
+    def test_a_bad_request(self) -> None:
+        status = "{url} answers HTTP 400 Bad Request"
+        self.check_failure(sends(BAD_REQUEST), ConnectError, status, USE_HTTPS)
+
+    def test_closed_without_an_octet(self) -> None:
+        """A change may have been made all the same."""
+        closed = "no valid answer from {url}: connection closed"
+        for answer in (CLOSES, Exchange.reset):
+            self.check_failure(answer, UnknownOutcomeError, closed, USE_HTTPS)
+
+    def test_closed_before_the_request_is_out(self) -> None:
+        def refuse(exchange: Exchange) -> None:
+            exchange.client.recv(1)
+            exchange.reset()
+
+        self.proxy.faults[""] = refuse
+        api = LibraryAPI(*self.proxy.address, "odoo-dev", "admin", "admin", uid_cache="a uid")
+        vars(api).update(_uid=2)
+        with self.assertRaisesRegex(ConnectError, "cannot send to .*: connection closed") as caught:
+            api.create_many(["x" * 3000] * 7000)
+        self.assertEqual(caught.exception.hint, USE_HTTPS)
+
+    def test_a_real_tls_server(self) -> None:
+        """It closes, before the request is out or after."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(os.path.join(CERTIFICATES, "good.pem"))
+        self.proxy = enter(self, Proxy(self.standin.url, context))
+        api = LibraryAPI(*self.proxy.address, "odoo-dev", "admin", "admin", timeout=5)
+        with self.assertRaisesRegex(ConnectError, ": connection closed") as caught:
+            api.create("Emma")  # which begins with a login
+        self.assertEqual(caught.exception.hint, USE_HTTPS)
+
+    def test_no_hint_where_the_server_has_answered_before(self) -> None:
+        """On this connection or on another one; then its reply may be lost in other ways."""
+        for keep in (keeps, sends):
+            for answer in (CLOSES, Exchange.reset, sends(HANDSHAKE_FAILURE)):
+                api = LibraryAPI(*self.proxy.address, "odoo-dev", "admin", "admin", timeout=5)
+                vars(api).update(_uid=2)
+                with (
+                    self.subTest(keep=keep, answer=answer),
+                    self.proxy.answering("search", keep(BOOK_1)),
+                    self.proxy.answering("write", answer),
+                    self.assertRaises(UnknownOutcomeError) as caught,
+                ):
+                    api.write(1, "Emma")
+                self.assertNotEqual(caught.exception.hint, USE_HTTPS)
+
+    def test_no_hint_after_an_octet(self) -> None:
+        def send_and_reset(exchange: Exchange) -> None:
+            exchange.send(b"H", pause=0.05)
+            exchange.reset()
+
+        closed = "no valid answer from {url}: connection closed"
+        self.check_failure(send_and_reset, UnknownOutcomeError, closed)
+
+    def test_no_hint_with_tls(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(os.path.join(CERTIFICATES, "good.pem"))
+        self.proxy, self.scheme = enter(self, Proxy(self.standin.url, context)), "https"
+        authority = os.path.join(CERTIFICATES, "authority.pem")
+        enter(self, mock.patch.dict(os.environ, SSL_CERT_FILE=authority, no_proxy="*"))
+        closed = "no valid answer from {url}: connection closed"
+        self.check_failure(CLOSES, UnknownOutcomeError, closed)
+        status = "{url} answers HTTP 400 Bad Request"
+        self.check_failure(sends(BAD_REQUEST), ConnectError, status)
+        no_odoo = NO_ODOO.replace("\\", "")
+        self.check_failure(sends(HANDSHAKE_FAILURE), UnknownOutcomeError, ".*: not .*", no_odoo)
