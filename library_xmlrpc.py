@@ -7,8 +7,8 @@
     >>> api.search_read("moby")
     [{'id': 60, 'name': 'Moby-Dick'}]
 
-Every call is one POST with a deadline. It is never sent again by itself, and where its outcome
-cannot be known, it says so: see the errors below. `python3 -i library_xmlrpc.py` lists the books
+Every call is one POST with a deadline. No request is sent twice: where a change may have been made
+and no answer came, UnknownOutcomeError says so. `python3 -i library_xmlrpc.py` lists the books
 of a server with the default settings and stays in a session with `api` at hand.
 """
 
@@ -48,12 +48,10 @@ MAX_ID = 2**31 - 1  # XML-RPC's integers have 32 bits, as PostgreSQL's for Odoo'
 MAX_TEXT = 3000  # characters: as XML, a page of such titles is not larger than a reply may be
 FIRST_PAGE = 1000  # books in the request that a listing begins with
 NEXT_PAGES = 8000  # in the others: with fewer Odoo takes longer, with more we take more memory
-CALLS_AHEAD = 2  # for pages that are on their way while the reader has another one
+CALLS_AHEAD = 2  # for pages that the reader has not asked for yet
 MAX_REPLY = 128 * 2**20  # bytes, unpacked: the ids of nearly four million books
-MAX_ERROR = 2**20  # bytes of the page that comes with an HTTP status for an error
 CONNECT_SECONDS = 10.0
-ERROR_SECONDS = 2.0  # to wait for such a page
-IDLE_SECONDS = 5.0  # for which a connection may wait for its next use
+IDLE_SECONDS = 4.0  # after which a connection is not used again: many servers close it after 5
 
 
 # --- Errors --------------------------------------------------------------------------------------
@@ -138,7 +136,7 @@ class LibraryAPI:
     ) -> None:
         for name, text in (("host", host), ("db", db), ("user", user), ("pwd", pwd)):
             check_title(text, name)
-        if "/" in host or not host.isascii():
+        if not re.fullmatch(r"(?a)[\w.-]+|[0-9A-Fa-f:.]+(%\w+)?", host):
             raise ValueError("host must be a name or an address in ASCII, not a URL")
         if type(port) is not int or not 1 <= port <= 65535:
             raise ValueError(f"port must be a number from 1 to 65535, not {port!r}")
@@ -169,9 +167,8 @@ class LibraryAPI:
 
     def version(self) -> dict[str, Any]:
         """The server's version, as Odoo's `common.version` gives it; needs no login."""
-        common, _ = self._services()
         with self._errors(ConnectError):
-            return _struct(common.version())
+            return _struct(self._service("common").version())
 
     def search_read(self, title: str | None = None, limit: int | None = None) -> list[Book]:
         """The books whose title contains `title`, in any case, in the server's order."""
@@ -270,7 +267,7 @@ class LibraryAPI:
         return self._uid or self._log_in()
 
     def _log_in(self) -> int:
-        common, _ = self._services()
+        common = self._service("common")
         try:
             with self._errors(ConnectError):
                 uid = _uid_or_false(common.authenticate(self.db, self.user, self._pwd, {}))
@@ -295,40 +292,36 @@ class LibraryAPI:
         and where that gives another uid, calls again. A wrong password is thus tried twice: with
         the remembered uid, and to log in.
         """
-        _, models = self._services()
+        models = self._service("object")
         changes = method in ("create", "write", "unlink")
 
-        def execute_kw() -> T:
+        def execute_kw(uid: int) -> T:
             with self._errors(UnknownOutcomeError if changes else ConnectError):
-                login = self.db, self.uid, self._pwd
-                return parse(models.execute_kw(*login, MODEL, method, args, kwargs))
+                reply = models.execute_kw(self.db, uid, self._pwd, MODEL, method, args, kwargs)
+                return parse(reply)
 
+        uid = self.uid
         try:
-            value = execute_kw()
+            value = execute_kw(uid)
         except _LockedOutError:
             raise
         except (ServerError, LoginError):
-            if not self._uid_is_unproven:
+            if uid == self._uid and self._uid_is_unproven:
+                self._log_in()
+            if uid == self._uid:  # which neither this nor another thread has changed
                 raise
-            stale, uid = self._uid, self._log_in()
-            if uid == stale:
-                raise
-            value = execute_kw()
+            value = execute_kw(self.uid)
         self._uid_is_unproven = False
         return value
 
-    def _services(self) -> tuple[Any, Any]:
-        """Odoo's services `common` and `object`: ServerProxies, whose transport keeps connections.
+    def _service(self, name: str) -> Any:
+        """Odoo's service of this name, "common" or "object": a ServerProxy on our transport.
 
-        This is all that an edition on another protocol replaces: by two objects that have the
-        methods `version`, `authenticate` and `execute_kw`, and raise what these do, or one of our
-        errors.
+        This is all that an edition on another protocol replaces: by objects with the methods
+        `version`, `authenticate` and `execute_kw`, which raise what ServerProxy's do, or one of
+        our errors.
         """
-        common, models = (
-            xmlrpc.client.ServerProxy(f"{self.url}/xmlrpc/2/{name}", self._transport)
-            for name in ("common", "object")
-        )
-        return common, models
+        return xmlrpc.client.ServerProxy(f"{self.url}/xmlrpc/2/{name}", self._transport)
 
     @property
     def _transport(self) -> _Transport:
@@ -341,12 +334,12 @@ class LibraryAPI:
     def _errors(self, error_if_lost: type[LibraryError]) -> Iterator[None]:
         """Raise what goes wrong in a call as one of our errors.
 
-        `error_if_lost` is for what goes wrong after the request was sent, and is no refusal: a
-        server may act on a request and fail to say so (RFC 9110, 9.2.2).
+        `error_if_lost` is raised where the request was sent and no valid answer came: the server
+        may have acted on it (RFC 9110, 9.2.2).
         """
         try:
             yield
-        except LibraryError:  # of a login that the call began with
+        except LibraryError:
             raise
         except xmlrpc.client.Fault as fault:
             refusal = _refusal(fault, self.url, error_if_lost, self._hide_password)
@@ -355,9 +348,19 @@ class LibraryAPI:
         except xmlrpc.client.ProtocolError as error:
             raise _status_error(error, self.url, error_if_lost, self._hide_password) from error
         except _NotSentError as error:
-            raise _failure(ConnectError, f"{error} {self.url}", error.reason) from error.reason
+            raise self._failure(ConnectError, f"{error}", error.reason) from error.reason
         except Exception as error:  # each malformed reply trips over something else
-            raise _failure(error_if_lost, f"no valid answer from {self.url}", error) from error
+            raise self._failure(error_if_lost, "no valid answer from", error) from error
+
+    def _failure(self, kind: type[LibraryError], what: str, error: Exception) -> LibraryError:
+        """The error for an exception, with its reason in words for people."""
+        words = ((reason, hint) for types, reason, hint in _REASONS if isinstance(error, types))
+        reason, hint = next(words)
+        if "WRONG_VERSION_NUMBER" in str(error):  # of TLS
+            hint = "if the server speaks plain HTTP, use http://"
+        elif isinstance(error, ConnectionError) and self._transport.may_want_tls:
+            hint = hint or _USE_HTTPS
+        return kind(f"{what} {self.url}: {reason.format(error)}", hint)
 
     def _hide_password(self, text: str) -> str:
         return mask(text, self.user, self._pwd)
@@ -377,7 +380,7 @@ def mask(text: str, user: str, pwd: str) -> str:
 def _call_ahead(call: Callable[[S], T], arguments: Iterable[S]) -> Iterator[T]:
     """What `call` gives for each of the arguments, while the next calls are under way.
 
-    Each runs in a daemon thread: neither a reader that stops early nor Ctrl-C waits for those.
+    Each runs in a daemon thread, so that a reader who stops early, or Ctrl-C, need not wait for it.
     """
     from collections import deque
     from concurrent.futures import Future
@@ -396,7 +399,7 @@ def _call_ahead(call: Callable[[S], T], arguments: Iterable[S]) -> Iterator[T]:
         Thread(target=run, daemon=True).start()
         return result
 
-    starts = map(start, arguments)  # each starts when it is asked for
+    starts = map(start, arguments)  # lazily: a call starts when this gives its Future
     under_way = deque(islice(starts, CALLS_AHEAD))
     while under_way:
         value = under_way.popleft().result()
@@ -441,15 +444,11 @@ class _BadReply(Exception):
 
 
 class _TLSAlert(Exception):
-    """The answer to plain HTTP is TLS's."""
-
-
-class _ClosedError(ConnectionError):
-    """The connection ended before any answer to plain HTTP. Many servers that speak TLS do that."""
+    """The server wants TLS: it has not read the request, which was plain HTTP."""
 
 
 class _Transport(xmlrpc.client.Transport):
-    """xmlrpc.client's way to one server, over connections that are kept for the next calls.
+    """A Transport to one server, which keeps its connections for the next calls.
 
     The inherited `request` sends a request again where a kept connection breaks, waits for ever,
     and reads replies of any size. This one sends it once, within `timeout` seconds, and reads
@@ -460,14 +459,14 @@ class _Transport(xmlrpc.client.Transport):
         super().__init__()
         self.timeout = 120.0
         self._scheme, self._address = scheme, (host, port)
-        self._headers_of_all = {
+        self._common_headers = {
             "Accept-Encoding": b"gzip",
             "User-Agent": b"library_xmlrpc",
             "X-Odoo-Database": db.encode(),  # or Odoo 19 looks up which databases there are
         }
-        self._may_be_tls = scheme == "http"  # that the server speaks: until it answers
+        self.may_want_tls = scheme == "http"  # the server, as long as it has not answered
         self._kept: list[_Connection] = []
-        # Not by __del__: where Python finds a cycle, it may come to the sockets first, and warn.
+        # Not __del__: in a cycle, Python may finalize the sockets first, with a ResourceWarning.
         weakref.finalize(self, _end_all, self._kept)
 
     def request(
@@ -490,24 +489,34 @@ class _Transport(xmlrpc.client.Transport):
     ) -> tuple[http.client.HTTPResponse, bytearray]:
         """Send a request, once, and give the response and its body.
 
-        Raises _NotSentError, or, where it was sent and no whole response came, anything else.
+        Raises _NotSentError if it was not sent whole. Any other exception means that it was sent,
+        and no whole response came. The body of an error may be missing: its status says enough.
         """
         deadline = time.monotonic() + self.timeout
         connection = self._take() or self._connect(deadline)
-        connection.socket.deadline = deadline
+        connection.wire.deadline = deadline
         keep = False
         try:
             client = http.client.HTTPConnection(*self._address)
             client.sock = connection
             try:
-                client.request("POST", path, request, {**self._headers_of_all, **headers})
-            except Exception as error:
+                client.request("POST", path, request, {**self._common_headers, **headers})
+            except OSError as error:
                 raise _NotSentError("cannot send to", error) from error
+            if self.may_want_tls:
+                first = connection.peek()
+                if first.startswith(b"\x15\x03"):  # an alert
+                    raise _NotSentError("no valid answer from", _TLSAlert())
+                self.may_want_tls = not first
             response = client.getresponse()
-            self._may_be_tls = False
-            ok = response.status == 200
-            body = _body(response, MAX_REPLY) if ok else _error_body(response, connection)
-            keep = response.isclosed() and not response.will_close
+            try:
+                body = _body(response)
+            except Exception:
+                if response.status == 200:
+                    raise
+                body = bytearray()
+            else:  # after 1xx there is more to come
+                keep = response.status >= 200 and not response.will_close
             return response, body
         finally:
             if keep:
@@ -518,15 +527,12 @@ class _Transport(xmlrpc.client.Transport):
 
     def _take(self) -> _Connection | None:
         """A kept connection that is as good as a new one, if there is any."""
-        while self._kept:
-            try:
-                connection = self._kept.pop()
-            except IndexError:  # another thread took it
-                break
-            if connection.is_reusable():
-                return connection
-            connection.end()
-        return None
+        try:
+            while not (connection := self._kept.pop(0)).is_reusable():
+                connection.end()
+        except IndexError:  # none is left
+            return None
+        return connection
 
     def _connect(self, deadline: float) -> _Connection:
         """Connect to the first of the host's addresses that answers in its share of the time."""
@@ -544,7 +550,7 @@ class _Transport(xmlrpc.client.Transport):
                 if self._scheme == "https":
                     sock.settimeout(_seconds_until(deadline))
                     sock = self._tls.wrap_socket(sock, server_hostname=host)
-                return _Connection(sock, self._may_be_tls)
+                return _Connection(sock)
             except BaseException:
                 sock.close()
                 raise
@@ -562,37 +568,40 @@ def _end_all(connections: list[_Connection]) -> None:
 
 
 class _Connection(io.BufferedReader):
-    """A connection to the server: what http.client takes for a socket, and for its file.
+    """A connection to the server. For http.client it is both a socket and the socket's file.
 
     http.client closes both at the end of a reply. That does nothing here: the connection stays
     open until `end`, and what a reply leaves in the buffer is still there when `is_reusable` looks.
     """
 
-    def __init__(self, sock: socket.socket, may_be_tls: bool) -> None:
-        self.socket = _DeadlineSocket(sock, may_be_tls)
+    def __init__(self, sock: socket.socket) -> None:
+        self.wire = _DeadlineSocket(sock)
         self.idle_since = 0.0  # of time.monotonic()
-        super().__init__(self.socket)
+        self._process = os.getpid()
+        super().__init__(self.wire)
 
     def makefile(self, mode: str) -> _Connection:
         return self
 
     def sendall(self, request: bytes) -> None:
-        self.socket.sendall(request)
+        self.wire.sendall(request)
 
     def close(self) -> None:
         pass
 
     def end(self) -> None:
-        self.socket.sock.close()
+        self.wire.sock.close()
 
     def is_reusable(self) -> bool:
-        """Whether it waited for a short time only, and there is nothing to read, not even an end.
+        """True if it was idle only briefly and there is nothing to read, not even its end.
 
-        A line that died in silence is found out by nothing but a deadline, hence the short time.
+        Briefly, because only a timeout shows that a server vanished without closing. A child of
+        fork() has the connections of its parent, which go on being the parent's.
         """
-        if time.monotonic() - self.idle_since > IDLE_SECONDS:
+        idle = time.monotonic() - self.idle_since
+        if idle > IDLE_SECONDS or self._process != os.getpid():
             return False
-        self.socket.deadline = None
+        self.wire.deadline = None
         try:
             self.peek()
         except (BlockingIOError, ssl.SSLWantReadError):
@@ -603,40 +612,28 @@ class _Connection(io.BufferedReader):
 
 
 class _DeadlineSocket(io.RawIOBase):
-    """A socket where every wait ends at one `deadline`, of time.monotonic(), or None: no wait.
+    """A socket where every wait ends at one `deadline`, of time.monotonic(). None: do not wait.
 
-    A timeout of the socket's alone starts anew with each byte that trickles in. `may_be_tls` says
-    that the other end may want TLS, which is to be found out from what it does first.
+    A timeout of the socket's alone starts anew with each byte that trickles in.
     """
 
-    def __init__(self, sock: socket.socket, may_be_tls: bool) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.deadline: float | None = None
-        self._may_be_tls = may_be_tls
 
-    def _call(self, method: Callable[[Any], T], buffer: Any) -> T:
+    def _set_timeout(self) -> None:
         self.sock.settimeout(0 if self.deadline is None else _seconds_until(self.deadline))
-        try:
-            return method(buffer)
-        except ConnectionError as error:
-            if self._may_be_tls:
-                raise _ClosedError from error
-            raise
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        count = self._call(self.sock.recv_into, buffer)
-        if self._may_be_tls and not count:
-            raise _ClosedError
-        if self._may_be_tls and buffer[:2] == b"\x15\x03":
-            raise _NotSentError("no valid answer from", _TLSAlert())
-        self._may_be_tls = False
-        return count
+        self._set_timeout()
+        return self.sock.recv_into(buffer)
 
     def sendall(self, request: bytes) -> None:
-        self._call(self.sock.sendall, request)  # the timeout is for all of it
+        self._set_timeout()  # for the whole request, not for each piece
+        self.sock.sendall(request)
 
 
 def _seconds_until(deadline: float) -> float:
@@ -647,31 +644,18 @@ def _seconds_until(deadline: float) -> float:
     return seconds
 
 
-def _body(response: http.client.HTTPResponse, most: int) -> bytearray:
-    """The body of a response, wholly there and unpacked; raises whatever it trips over.
-
-    It may have `most` bytes.
-    """
+def _body(response: http.client.HTTPResponse) -> bytearray:
+    """The body of a response, wholly there and unpacked; raises whatever it trips over."""
     packed = (response.getheader("Content-Encoding") or "").lower() in ("gzip", "x-gzip")
     gzip = zlib.decompressobj(wbits=31)  # which is its header and trailer
     body = bytearray()
     while chunk := response.read(2**16):
-        body += gzip.decompress(chunk, most + 1) if packed else chunk
-        if max(len(body), len(gzip.unused_data)) > most:
-            raise _BadReply(f"larger than {most >> 20} MiB")
+        body += gzip.decompress(chunk, MAX_REPLY + 1) if packed else chunk
+        if max(len(body), len(gzip.unused_data)) > MAX_REPLY:
+            raise _BadReply(f"larger than {MAX_REPLY >> 20} MiB")
     if response.length or (packed and not gzip.eof):
         raise http.client.IncompleteRead(b"", response.length)
     return body
-
-
-def _error_body(response: http.client.HTTPResponse, connection: _Connection) -> bytearray:
-    """The body of an error, if it is short and comes soon; else nothing: the status says enough."""
-    soon = time.monotonic() + ERROR_SECONDS
-    connection.socket.deadline = min(connection.socket.deadline or soon, soon)
-    try:
-        return _body(response, MAX_ERROR)
-    except Exception:
-        return bytearray()
 
 
 def _unmarshal(reply: bytearray) -> Any:
@@ -736,13 +720,12 @@ _AUTHORITY = "for a private authority, SSL_CERT_FILE has to name a file that hol
 # What exceptions mean: the first that fits. Text of the server's is in none of them.
 _REASONS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str]] = [
     (socket.timeout, "timed out", "is it up? a longer timeout may help"),
-    (ConnectionRefusedError, "connection refused", "start the server, or give another URL"),
+    (ConnectionRefusedError, "connection refused", "is it running?"),
     (socket.gaierror, "the host's name can't be looked up", "check its spelling and the network"),
     (ssl.SSLCertVerificationError, "untrusted certificate: {0.verify_message}", _AUTHORITY),
     ((ssl.SSLEOFError, ssl.SSLZeroReturnError), "connection closed", ""),
     (ssl.SSLError, "TLS failed ({0.reason})", ""),
     (_TLSAlert, "a TLS alert", _USE_HTTPS),
-    (_ClosedError, "connection closed", _USE_HTTPS),
     ((ConnectionError, http.client.IncompleteRead), "connection closed", ""),
     (OSError, "{0.strerror}", ""),
     (_BadReply, "{0}", ""),
@@ -766,15 +749,6 @@ _AFTER_COMMIT = re.compile(
     r'cannot marshal |xmlrpc.client\.py", line [0-9]+, in dumps'
     r"|self\._cnx\.commit\(\)|self\.postcommit\.run\(\)|in signal_changes"
 )
-
-
-def _failure(kind: type[LibraryError], what: str, error: Exception) -> LibraryError:
-    """The error for an exception, with its reason in words for people."""
-    words = ((reason, hint) for types, reason, hint in _REASONS if isinstance(error, types))
-    reason, hint = next(words)
-    if "WRONG_VERSION_NUMBER" in str(error):  # of TLS
-        hint = "if the server speaks plain HTTP, use http://"
-    return kind(f"{what}: {reason.format(error)}", hint)
 
 
 def _status_error(

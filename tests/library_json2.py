@@ -54,9 +54,8 @@ NO_KEY = "JSON-2 takes nothing but an API key, which Odoo makes in the user's pr
 class LibraryAPI(library_xmlrpc.LibraryAPI):
     """The books of one Odoo database, as library_xmlrpc's; `pwd` is the API key of a user."""
 
-    def _services(self) -> tuple[Any, Any]:
-        service = _Service(self, self._transport)
-        return service, service
+    def _service(self, name: str) -> Any:
+        return _Service(self, self._transport)
 
 
 class _Service:

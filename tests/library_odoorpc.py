@@ -63,8 +63,8 @@ class LibraryAPI(library_xmlrpc.LibraryAPI):
             opener=opener,
         )
 
-    def _services(self) -> tuple[Any, Any]:
-        return _Service(self._odoo, "common"), _Service(self._odoo, "object")
+    def _service(self, name: str) -> Any:
+        return _Service(self._odoo, name)
 
 
 class _Service:

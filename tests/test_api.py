@@ -82,7 +82,7 @@ class ArgumentTests(unittest.TestCase):
     def test_settings_that_no_server_has(self) -> None:
         for name, value in (
             *((name, text) for name in ("host", "db", "user", "pwd") for text in NO_TEXT),
-            *(("host", host) for host in ("localhost/odoo", "bücher")),
+            *(("host", host) for host in ("a/odoo", "bücher", "[::1]", "localhost:80", "a b")),
             *(("port", port) for port in (0, 65536, True, "8069", None)),
             *(("scheme", scheme) for scheme in ("ftp", None)),
             *(("timeout", seconds) for seconds in (0, -1, float("nan"), float("inf"), "1", None)),
@@ -145,7 +145,7 @@ class WireTests(StandInTestCase):
     def test_the_body_of_a_request_does_not_wait_for_its_head(self) -> None:
         connection = self.api._transport._connect(time.monotonic() + 5)
         self.addCleanup(connection.end)
-        delay = connection.socket.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        delay = connection.wire.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         self.assertTrue(delay)
 
     def test_two_pages_are_on_their_way_at_once_and_never_more(self) -> None:

@@ -5,6 +5,7 @@ What servers do to the second request of a connection is in test_faults, beside 
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import copy
 import gc
@@ -16,11 +17,19 @@ import subprocess
 import sys
 import threading
 import time
+import unittest
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import library_xmlrpc
-from library_xmlrpc import ConnectError, LibraryAPI, ServerError, UnknownOutcomeError
+from library_xmlrpc import (
+    ConnectError,
+    LibraryAPI,
+    LibraryError,
+    ServerError,
+    UnknownOutcomeError,
+)
 from tests.nginx import CERTIFICATES
 from tests.proxy import Answer, Exchange, Proxy
 from tests.replies import BOOK_1, fault, http, keeps, sends, value
@@ -88,7 +97,6 @@ class ReuseTests(ConnectionTestCase):
         for reply, error, kept in (
             (fault(2, "No."), ServerError, True),
             (http(page, "404 Not Found"), ConnectError, True),
-            (http(page * 99_999, "404 Not Found"), ConnectError, False),
             (http(b"", "302 Found", ("Location: /",)), ConnectError, True),
             (http(page, "502 Bad Gateway"), UnknownOutcomeError, True),
             (http(page), UnknownOutcomeError, True),  # read to its end, whatever it says
@@ -99,22 +107,77 @@ class ReuseTests(ConnectionTestCase):
                     self.assertRaises(error, self.api.create, "Emma")
                 self.assertEqual(self.ask() == before, kept)
         before = self.ask()
-        larger = self.proxy.answering("create", keeps(http(page * 2**16)))
-        with mock.patch("library_xmlrpc.MAX_REPLY", 2**17), larger:
-            self.assertRaisesRegex(UnknownOutcomeError, "larger", self.api.create, "Emma")
-        self.assertNotEqual(self.ask(), before)
+        for status, error in (("200 OK", UnknownOutcomeError), ("404 Not Found", ConnectError)):
+            larger = self.proxy.answering("create", keeps(http(page * 2**16, status)))
+            with mock.patch("library_xmlrpc.MAX_REPLY", 2**17), larger:
+                self.assertRaisesRegex(error, "larger|404", self.api.create, "Emma")
+            self.assertNotEqual(self.ask(), before)
 
-    def test_the_page_of_an_error_is_not_waited_for(self) -> None:
+    def test_a_page_that_does_not_come(self) -> None:
+        """The status says enough. What may yet come is never taken for the next reply."""
+
         def stall(exchange: Exchange) -> None:
             exchange.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 100\r\n\r\n<html>")
             exchange.hold()
 
-        self.api.timeout = 20
-        start = time.monotonic()
-        with self.proxy.answering("create", stall), mock.patch("library_xmlrpc.ERROR_SECONDS", 0.1):
+        self.api.timeout = 0.1
+        with self.proxy.answering("create", stall):
             self.assertRaisesRegex(ConnectError, "HTTP 404", self.api.create, "Emma")
-        self.ask()  # elsewhere: the rest of the page may yet come
-        self.assertLess(time.monotonic() - start, SOON)
+        self.api.timeout = SOON
+        self.ask()
+
+    def test_a_reply_whose_rest_comes_when_the_next_request_is_there(self) -> None:
+        seven = kept(value("<int>7</int>"))
+        chunked = b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"
+        self.ask()
+        for before, after in (
+            (b"HTTP/1.1 103 Early Hints\r\n\r\n", seven),
+            (b"HTTP/1.1 102 Processing\r\n\r\n", http(b"", "404 Not Found")),
+            (seven[:-9], seven[-9:] + seven),
+            (chunked, seven),
+        ):
+
+            def answer(exchange: Exchange, before: bytes = before, after: bytes = after) -> None:
+                exchange.send(before)
+                exchange.client.settimeout(0.5)
+                with contextlib.suppress(OSError):
+                    exchange.client.recv(1)
+                exchange.send(after)
+                exchange.hold()
+
+            with self.subTest(before[:20]):
+                self.api.timeout = 0.2
+                with self.proxy.answering("create", answer):
+                    self.assertRaises(LibraryError, self.api.create, "Emma")
+                self.api.timeout = SOON
+                self.assertEqual(self.standin_book(self.api.create("Emilia")), "Emilia")
+
+    def test_a_large_request_on_a_kept_connection(self) -> None:
+        def read_later(exchange: Exchange) -> None:
+            exchange.keep()
+            time.sleep(0.1)
+
+        with self.proxy.answering("version", read_later):
+            first = self.ask()
+        ids = self.api.create_many(["x" * 3000] * 2000)
+        self.assertEqual((len(ids), self.proxy.connections[-1]), (2000, first))
+        self.api.unlink_many(ids)
+
+    def test_after_an_interrupt(self) -> None:
+        """The connection, whose reply is still to come, is not used again."""
+
+        def interrupt(exchange: Exchange) -> None:
+            _thread.interrupt_main()
+            time.sleep(0.1)
+            exchange.send(kept(value("<int>7</int>")))
+            exchange.hold()
+
+        self.ask()
+        with self.proxy.answering("create", interrupt), self.assertRaises(KeyboardInterrupt):
+            self.api.create("Emma")
+            time.sleep(SOON)
+        time.sleep(0.2)
+        self.assertEqual(self.standin_book(self.api.create("Emilia")), "Emilia")
 
     def test_octets_behind_the_end_of_a_reply(self) -> None:
         """They come with it or later, in any number, and may be a reply themselves."""
@@ -245,6 +308,38 @@ class SharingTests(ConnectionTestCase):
             environ = {"PYTHONPATH": os.path.dirname(library_xmlrpc.__file__)}
             done = subprocess.run(argv, env=environ, capture_output=True, text=True)
             self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    @unittest.skipUnless(hasattr(os, "fork"), "needs fork")
+    def test_a_child_process_has_connections_of_its_own(self) -> None:
+        first = self.ask()
+        child = os.fork()
+        if not child:
+            try:
+                self.api.version()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        self.assertNotEqual(self.proxy.connections[-1], first)
+        self.assertEqual(self.ask(), first)
+
+    def test_a_stale_uid_that_threads_share(self) -> None:
+        """Each calls again with the uid that one of them has got."""
+        api = LibraryAPI(*self.proxy.address, "odoo-dev", "admin", "admin", uid_cache="a uid")
+        together = threading.Barrier(4, timeout=SOON)
+
+        def wait_for_the_others(exchange: Exchange) -> None:
+            if self.proxy.calls.count("search_read") <= 4:
+                together.wait()
+            exchange.keep()
+
+        with (
+            mock.patch("library_xmlrpc._recall_uid", return_value=9999),
+            mock.patch("library_xmlrpc._remember_uid"),
+            self.proxy.answering("search_read", wait_for_the_others),
+            ThreadPoolExecutor(4) as pool,
+        ):
+            list(pool.map(api.search_read, ["no such book"] * 4))
+        self.assertEqual(self.proxy.calls.count("search_read"), 8)
 
 
 class TLSReuseTests(ConnectionTestCase):

@@ -450,7 +450,7 @@ class JSON2Tests(Contract):
         values = {"name": self.mark, "model_id": model, "state": "code"}
         id = self.execute("create", values, model=action)
         self.addCleanup(self.execute, "unlink", [id], model=action)
-        key, (_, models) = self.passwords["admin"], self.catalogue._services()
+        key, models = self.passwords["admin"], self.catalogue._service("object")
         late = "def refuse():\n    raise UserError('late')\nenv.cr.postcommit.add(refuse)"
         for code, error, made in (
             ("env.cr.postcommit.add(lambda: 1 / 0)", UnknownOutcomeError, True),

@@ -46,6 +46,10 @@ def books(*members: str) -> str:
     return f"<array><data>{''.join(rows)}</data></array>"
 
 
+AGAIN = "it may have been done: wait a little and run the same again, which does no harm"
+ADVICE = {"create": "wait a little, then look whether it was added: library.py "}
+ADVICE.update(write=AGAIN, unlink=AGAIN)
+
 ID = member("id", "<int>1</int>")
 ENTITY = TRUE.replace(b"1</", b"&t;</").replace(b"?>", b"?><!DOCTYPE x [<!ENTITY t '1'>]>")
 
@@ -171,7 +175,7 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
                 with self.subTest(name, method=method):
                     err = self.check_fault(method, answer)
                     if method in CHANGES:
-                        self.assertIn("\nlibrary.py: wait a little, then check with list", err)
+                        self.assertIn(f"\nlibrary.py: {ADVICE[method]}", err)
 
     def test_wrong_types(self) -> None:
         for content, methods in WRONG_TYPES.items():
@@ -303,7 +307,7 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
         self.environ["ODOO_TIMEOUT"] = str(TIMEOUT)
         with full_port() as port:
             for url, reason in (
-                (f"http://127.0.0.1:{unused_port()}", "connection refused\n.*start the server"),
+                (f"http://127.0.0.1:{unused_port()}", r"connection refused\n.*is it running\?"),
                 ("http://no-such-host.invalid:80", "the host's name can't be looked up"),
                 (f"http://127.0.0.1:{port}", "timed out"),
             ):

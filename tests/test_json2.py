@@ -37,7 +37,9 @@ TRUE = http(b"true")
 HTML = b"<!DOCTYPE html><title>Odoo</title>"
 NO_DATABASE = b"<p>No database is selected and the requested URL was not found in the"
 NO_MODEL = "the model 'library.book' does not exist"
-NO_KEY = "wrong API key, or a password.*\n.*from ODOO_API_KEY; JSON-2 takes nothing but an API key"
+NO_KEY = (
+    "wrong API key, or a password.*\n.*from ODOO_API_KEY,.*; JSON-2 takes nothing but an API key"
+)
 ERROR = exception("500 Internal Server Error", "builtins.KeyError", "'x'")
 
 # Bodies that are no JSON, and values that are no answer to any of the calls.
@@ -176,7 +178,9 @@ class AnswerTests(CommandLineTestCase):
         ) as process:
             _, err = process.communicate()
         self.assertEqual(process.returncode, -signal.SIGINT)
-        self.assertIn(b"interrupted\nlibrary.py: wait a little, then check with list", err)
+        self.assertIn(
+            b"interrupted\nlibrary.py: wait a little, then look whether it was added", err
+        )
 
     def test_uid(self) -> None:
         for body in (b'{"uid": 0}', b'{"lang": "en_US"}', b"[2]", b"2"):

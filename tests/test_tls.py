@@ -26,7 +26,7 @@ SLACK = 2.0  # seconds that a busy machine may add
 CERTIFICATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "certificates")
 
 # What a second line on standard error says to do.
-LOOK = "wait a little, then check with list .+"
+LOOK = "wait a little, then look whether it was added: .+"
 WAIT_LONGER = r"is it up\? a longer timeout may help"
 NO_ODOO = r"is that an Odoo server\? from Odoo 22 on there is no XML-RPC"
 USE_HTTP = "if the server speaks plain HTTP, use http://"
