@@ -15,18 +15,20 @@ from __future__ import annotations
 
 import signal
 
+# Until `command` decides what a signal does, Ctrl-C ends Python at once: no traceback of an import.
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
 import codecs
+import contextlib
 import functools
 import os
 import re
 import sys
 import time
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from library_xmlrpc import (
     BookNotFoundError,
@@ -47,7 +49,8 @@ if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn, TypeVar
 
     T = TypeVar("T")
-    Source = dict[str, tuple[str, str]]  # settings, each with its value and where it stands
+    Value = tuple[str, str]  # of a setting: its text, and where it stands
+    Source = dict[str, Value]  # settings that stand in one place, by name
 
 __version__ = "1.0.0"
 
@@ -71,16 +74,21 @@ PROFILE_KEYS = {  # of the settings; the second ones, and the parts, are ERPpeek
 URL_PARTS = {"scheme": "http", "host": "localhost", "port": "8069"}
 KNOWN_KEYS = {*URL_PARTS, "protocol", "options"}.union(*PROFILE_KEYS.values())
 
-# What is in the arguments before they are parsed.
-NOT_GIVEN = {
-    **dict.fromkeys(("quiet", "json", "debug"), False),
-    **dict.fromkeys(("url", "db", "user", "timeout", "config", "profile", "command", "files")),
-    "titles": (),
-    "login": ("", ""),
-    "advice": "",
+# What is in a line that can't be a title, and a filter for its file that mends it.
+REMEDIES = {
+    "\0": "iconv -f UTF-16LE -t UTF-8",  # as a rule
+    "\t": r"tr '\t' ' '",
+    "\r": r"tr '\r' '\n'",  # line ends of old
 }
 
+RUN_AGAIN = "it may have been done: wait a little and run the same again, which does no harm"
 DASH = 'put "--" before a title that begins with a dash'
+MISPLACED = {  # options that are often looked for elsewhere, with what to do instead
+    "--limit": "it goes after the command list",
+    "--file": "it goes after the command add",
+    "--from-line": "it goes after the command add",
+    "--password": "others can see the arguments of a command: set ODOO_PASSWORD or ODOO_API_KEY",
+}
 
 # What a line of text can't show as it is: control characters, line separators, and what changes
 # the direction in which the rest is shown.
@@ -95,95 +103,179 @@ EXIT_STATUS = {ConfigError: 2, ConnectError: 3, LoginError: 3, UnknownOutcomeErr
 
 
 # --- The commands: each calls the API, prints, and gives the exit status -------------------------
-#
-# At each moment args.advice is what there is to say if the command stops right then, whatever
-# stops it: what may have been changed, what was changed and is not printed, where to go on.
 
 
-def list_books(args: argparse.Namespace, api: LibraryAPI) -> int:
+def list_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
     for book in api.iter_books(args.title, args.limit):
-        line = result(args, f"{book['id']} {book['name']}", book["id"], book["name"])
-        sys.stdout.write(f"{line}\n")  # which takes three quarters of print's time
+        id, name = book["id"], book["name"]
+        line = console.line(f"{id} {name}", id, name, if_quiet=f"{id}")
+        sys.stdout.write(line)  # print would take four times as long
     return 0
 
 
-def add_books(args: argparse.Namespace, api: LibraryAPI) -> int:
-    if args.files:
-        return add_lines(args, api)
-    id = change(args, "check with list whether it was added", "", api.create, args.title)
-    print_added(args, [id], [args.title])
+def add_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
+    if args.file:
+        return add_lines(args, api, console)
+    with console.change(f"wait a little, then look whether it was added: {to_list(args)}"):
+        id = api.create(args.title)
+    console.print_added([id], [args.title])
     return 0
 
 
-def add_lines(args: argparse.Namespace, api: LibraryAPI) -> int:
+def add_lines(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
     """Add the titles of a file in batches. What is printed is stored."""
-    ((name, lines),) = args.files
-    started, longest = time.monotonic(), max((len(title) for _, title in lines), default=1)
-    size = min(BATCH, BATCH_CHARACTERS // longest)
-    for done in range(0, len(lines), size):
-        rate = f", {done / (time.monotonic() - started):.0f} a second" if done else ""
-        numbers, titles = zip(*lines[done : done + size])
-        unknown = (
-            f"check with list whether lines {numbers[0]} to {numbers[-1]} of {name} were added, "
-            f"all or none; start again at line {numbers[0]} or {numbers[-1] + 1}"
+    lines = [line for line in args.file.lines if line[0] >= (args.from_line or 1)]
+    size = min(BATCH, BATCH_CHARACTERS // max((len(title) for _, title in lines), default=1))
+    progress, started = f"0 of {len(lines)} added", time.monotonic()
+    to_resume = ""  # before the first batch nothing was changed
+    for start in range(0, len(lines), size):
+        console.show_progress(progress)
+        numbers, titles = zip(*lines[start : start + size])
+        added = start + len(titles)
+        at_next = to_add(args, numbers[-1] + 1) if added < len(lines) else ""
+        if_unknown = (
+            f"lines {numbers[0]} to {numbers[-1]} of {args.file.name} were added, or none of them: "
+            f"wait a little, then look for the first: {to_list(args, titles[0])}; "
+            f"if it is there, {at_next or 'all is done'}; if not, {to_add(args, numbers[0])}"
         )
-        refused = f"start again at line {numbers[0]} of {name}: nothing from there on was added"
-        more = f"start again at line {numbers[-1] + 1} of {name}: nothing from there on was added"
-        try:
-            show_progress(args, f"{done} of {len(lines)} added{rate}")
-            ids = change(args, unknown, refused, api.create_many, titles)
-        finally:
-            show_progress(args, "")
-        print_added(args, ids, titles, more if done + size < len(lines) else "")
+        with console.change(if_unknown, if_refused=to_resume):
+            ids = api.create_many(titles)
+        to_resume = at_next
+        console.print_added(ids, titles, to_resume)
+        seconds = time.monotonic() - started
+        progress = f"{added} of {len(lines)} added, {added / seconds:.0f} a second"
+    console.show_progress(progress if lines else f"no title in {args.file.name}", end="\n")
     return 0
 
 
-def set_title(args: argparse.Namespace, api: LibraryAPI) -> int:
-    unknown = "check with list whether the title was set"
-    change(args, unknown, "", api.write, args.id, args.title)
+def set_title(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
+    with console.change(RUN_AGAIN):
+        api.write(args.id, args.title)
     sentence = f"Title of Book ID {args.id} set to {args.title}."
-    print_done(args, [result(args, sentence, args.id, args.title)], "the title was set")
+    console.print_done([console.line(sentence, args.id, args.title)], "the title was set")
     return 0
 
 
-def delete_books(args: argparse.Namespace, api: LibraryAPI) -> int:
+def delete_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
     ids = list(dict.fromkeys(args.ids))
     missing = set(ids)
     for start in range(0, len(ids), BATCH_IDS):
-        batch = ids[start : start + BATCH_IDS]
-        deleted = change(args, "check with list what was deleted", "", api.unlink_many, batch)
-        lines = [result(args, f"Book with ID {id} was deleted.", id) for id in deleted]
-        print_done(args, lines, f"deleted: {spelled(deleted)}")
+        with console.change(RUN_AGAIN):
+            deleted = api.unlink_many(ids[start : start + BATCH_IDS])
+        lines = [console.line(f"Book with ID {id} was deleted.", id) for id in deleted]
+        console.print_done(lines, f"deleted: {format_ids(deleted)}")
         missing.difference_update(deleted)
     if missing:
         raise BookNotFoundError([id for id in ids if id in missing])
     return 0
 
 
-def change(
-    args: argparse.Namespace, unknown: str, refused: str, method: Callable[..., T], *arguments: Any
-) -> T:
-    """Call a method that changes something; `unknown` and `refused` are the advice in that case."""
-    args.advice = f"wait a little, then {unknown}"  # the server may still be at work
-    try:
-        return method(*arguments)
-    except LibraryError as error:
-        if not isinstance(error, UnknownOutcomeError):
-            args.advice = refused
-        raise
+# --- What the user sees --------------------------------------------------------------------------
 
 
-# --- What is printed -----------------------------------------------------------------------------
+class Console:
+    """What the user sees of a command: results on standard output, all else on standard error.
 
+    `if_stopped` is what the user has to be told if the command stops at this moment, whatever
+    stops it: what may have been changed, what was changed and is not printed, how to go on.
+    """
 
-def result(args: argparse.Namespace, sentence: str, id: int, name: str | None = None) -> str:
-    """The line that says what happened to a book, as the options want it."""
-    if args.json:
-        import json
+    def __init__(self) -> None:
+        self.quiet = self.json = False
+        self.if_stopped = ""
+        self._has_changed = False  # whether a change was made
+        self._has_progress = False  # whether progress is shown in the line of the cursor
 
-        book = {"id": id} if name is None else {"id": id, "name": name}
-        return json.dumps(book)  # ASCII, so that it is exact in each locale
-    return str(id) if args.quiet else printable(sentence)
+    def line(self, sentence: str, id: int, name: str | None = None, if_quiet: str = "") -> str:
+        """What to print of a book, with the line's end; nothing where the options want nothing."""
+        if self.json:
+            import json
+
+            book = {"id": id} if name is None else {"id": id, "name": name}
+            return f"{json.dumps(book)}\n"  # ASCII, so that it is exact in each locale
+        text = if_quiet if self.quiet else printable(sentence)
+        return f"{text}\n" if text else ""
+
+    @contextlib.contextmanager
+    def change(self, if_unknown: str, if_refused: str = "") -> Iterator[None]:
+        """A call that changes something, with what to tell the user about it.
+
+        `if_unknown` is for a call of which nobody knows whether it was carried out, `if_refused`
+        for one that was not.
+        """
+        self.if_stopped = if_unknown
+        try:
+            yield
+        except LibraryError as error:
+            if not isinstance(error, UnknownOutcomeError):
+                self.if_stopped = if_refused
+            raise
+
+    def print_added(self, ids: Sequence[int], titles: Sequence[str], to_resume: str = "") -> None:
+        lines = [
+            self.line(f"Book added with ID {id} for title {title}.", id, title, if_quiet=f"{id}")
+            for id, title in zip(ids, titles)
+        ]
+        self.print_done(lines, f"added with IDs: {format_ids(ids)}", to_resume)
+
+    def print_done(self, lines: Iterable[str], done: str, to_resume: str = "") -> None:
+        """Print lines at once, so that what is printed is stored.
+
+        `done` says the same in short, and is said if they can't be printed. `to_resume` says how
+        to go on where there is more to do.
+        """
+        self._has_changed = True
+        self.if_stopped = join(to_resume, done)
+        self._wipe_progress()
+        try:
+            sys.stdout.writelines(lines)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            if to_resume:
+                raise
+            discard(sys.stdout)  # the reader has seen enough, and all is done
+        self.if_stopped = to_resume
+
+    def show_progress(self, text: str, end: str = "\r") -> None:
+        """Show `text` on a terminal in place of the text before. Where `end` is "\\n" it stays."""
+        if sys.stderr.isatty() and not self.quiet:
+            self._wipe_progress()
+            sys.stderr.write(f"{text}{end}")
+            sys.stderr.flush()
+            self._has_progress = end == "\r"
+
+    def _wipe_progress(self) -> None:
+        if self._has_progress:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._has_progress = False
+
+    def complain(self, *messages: str) -> None:
+        """Print messages, a line each, on standard error."""
+        try:
+            self._wipe_progress()
+            for message in filter(None, messages):
+                sys.stderr.write(f"{program()}: {printable(message)}\n")
+        except OSError:  # nobody reads them; the exit status remains
+            discard(sys.stderr)
+
+    def fail(self, error: LibraryError) -> int:
+        """Say what went wrong and what to do, and give the exit status that says so too."""
+        self.complain(f"error: {error}", join(self.if_stopped, error.hint))
+        statuses = (status for kind, status in EXIT_STATUS.items() if isinstance(error, kind))
+        status = next(statuses, 1)
+        # 3 promises that nothing was changed. What stops part-way could not all be done: 1.
+        return 1 if status == 3 and self._has_changed else status
+
+    def show_traceback(self, error: LibraryError, user: str, pwd: str) -> None:
+        """For --debug: Python's, and the server's where there is one."""
+        import traceback
+
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        if isinstance(error, ServerError) and error.code:
+            text += f"The server's fault {error.code}:\n{error.text}"
+        for line in mask(text, user, pwd).splitlines():
+            self.complain(f"debug: {line}")
 
 
 def printable(text: str) -> str:
@@ -191,130 +283,154 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def print_added(
-    args: argparse.Namespace, ids: Sequence[int], titles: Sequence[str], more: str = ""
-) -> None:
-    lines = [
-        result(args, f"Book added with ID {id} for title {title}.", id, title)
-        for id, title in zip(ids, titles)
-    ]
-    print_done(args, lines, f"added with IDs: {spelled(ids)}", more)
+def join(*hints: str) -> str:
+    return "; ".join(filter(None, hints))
 
 
-def print_done(args: argparse.Namespace, lines: list[str], done: str, more: str = "") -> None:
-    """Print what was done, at once. Until that has worked, the advice is what was `done`.
-
-    A reader who has seen enough is no error, unless there is `more` to do.
-    """
-    args.advice = join(more, done)
-    try:
-        if args.command == "add" or not args.quiet:
-            sys.stdout.write("".join(f"{line}\n" for line in lines))
-            sys.stdout.flush()
-    except OSError as error:
-        if more or not isinstance(error, BrokenPipeError):
-            raise
-        abandon(sys.stdout)
-    args.advice = more
-
-
-def spelled(ids: Sequence[int]) -> str:
+def format_ids(ids: Sequence[int]) -> str:
     """The IDs as text: those of a batch as a range, as a rule."""
     if len(ids) > 2 and list(ids) == list(range(ids[0], ids[-1] + 1)):
         return f"{ids[0]} to {ids[-1]}"
     return " ".join(map(str, ids))
 
 
-def abandon(stream: Any) -> None:
-    """Let Python's flush at exit, too, find a stream that takes what is left."""
+def discard(stream: Any) -> None:
+    """Send what is left of a stream nowhere: Python's flush at exit would fail once more."""
     with open(os.devnull, "w") as devnull:
         os.dup2(devnull.fileno(), stream.fileno())
 
 
-def show_progress(args: argparse.Namespace, text: str) -> None:
-    """Show `text` on a terminal until the next call, in place of what was shown before."""
-    if sys.stderr.isatty() and not args.quiet:
-        sys.stderr.write(f"\r\x1b[K{text}\r")
-        sys.stderr.flush()
+def to_list(args: argparse.Namespace, title: str = "") -> str:
+    """The command that lists the books with this title, or with that of the arguments."""
+    title = title or args.title
+    return to_type(args, "list", *["--"] * title.startswith("-"), quote(title))
 
 
-def complain(*messages: str) -> None:
-    """Print messages, a line each, on standard error."""
-    try:
-        for message in filter(None, messages):
-            sys.stderr.write(f"{program()}: {printable(message)}\n")
-    except OSError:  # nobody reads them; the exit status remains
-        abandon(sys.stderr)
+def to_add(args: argparse.Namespace, number: int) -> str:
+    """How to go on with the file at its line of this number."""
+    flags = [f"--{name}" for name in ("quiet", "json") if getattr(args, name)]
+    words = "add", *flags, "--file", quote(args.file.path), "--from-line", str(number)
+    same_input = " with the same input" if args.file.path == "-" else ""
+    return f"go on with: {to_type(args, *words)}{same_input}"
 
 
-def fail(args: argparse.Namespace, error: LibraryError) -> int:
-    """Say what went wrong and what to do, and give the exit status that says so too."""
-    unknown = isinstance(error, UnknownOutcomeError)  # to look what it was comes first
-    complain(f"error: {error}", join("" if unknown else error.hint, args.advice))
-    return next((status for kind, status in EXIT_STATUS.items() if isinstance(error, kind)), 1)
+def to_type(args: argparse.Namespace, *words: str) -> str:
+    """A command for the user to type, which has the settings that they gave as options."""
+    names = [name for name in (*DEFAULTS, "config", "profile") if getattr(args, name) is not None]
+    settings = (word for name in names for word in (f"--{name}", quote(getattr(args, name))))
+    typed = sys.argv[0] if os.path.basename(sys.argv[0]) == "library.py" else program()
+    return " ".join((typed, *settings, *words))
 
 
-def join(*hints: str) -> str:
-    return "; ".join(filter(None, hints))
+def quote(word: str) -> str:
+    """`word` in quotes for a shell."""
+    if re.search(r'["$`\\!]', word):
+        import shlex
+
+        return shlex.quote(word)
+    return f'"{word}"'
 
 
-def show_traceback(args: argparse.Namespace, error: LibraryError) -> None:
-    """For --debug: Python's, and the server's where there is one."""
-    import traceback
-
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    if isinstance(error, ServerError):
-        text += f"The server's fault {error.code}:\n{error.text}"
-    for line in mask(text, *args.login).splitlines():
-        complain(f"debug: {line}")
+# --- Settings ------------------------------------------------------------------------------------
 
 
-# --- Settings: option, profile that --profile names, environment, other profile, default ---------
+class Settings:
+    """A server and a login to it, checked, and where they were set."""
+
+    def __init__(self, found: Source, profiles: Sequence[str]) -> None:
+        self.scheme, self.host, self.port = parse(parse_url, *found["url"])
+        self.db = parse(check_title, *found["db"])
+        self.user = parse(check_title, *found["user"])
+        self.timeout = parse(parse_seconds, *found["timeout"])
+        self.pwd = ""  # until set_password: the user is asked for it last
+        self._url = found["url"][0]
+        self._origins = {name: origin for name, (_, origin) in found.items()}
+        self._profiles = profiles
+
+    def set_password(self, password: Value | None) -> None:
+        """Take this password, or else the default one for the default login, or else ask."""
+        is_default = (self.scheme, self.host, self.port, self.db, self.user) == DEFAULT_LOGIN
+        if not password and is_default:
+            password = "admin", "the default"
+        elif not password:
+            question = f"{self.user} on {self._url}, database {self.db}"
+            password = ask_password(question), "the prompt"
+        self.pwd, self._origins["password"] = parse(check_title, *password), password[1]
+
+    def connect(self, backend: Callable[..., LibraryAPI]) -> LibraryAPI:
+        folder = os.path.join(xdg_folder("XDG_CACHE_HOME", "~/.cache"), "library")
+        login = f"{self.user}@{self.scheme}://{self.host}:{self.port}/{self.db}"
+        return backend(
+            *(self.host, self.port, self.db, self.user, self.pwd),
+            scheme=self.scheme,
+            timeout=self.timeout,
+            uid_cache=os.path.join(folder, urllib.parse.quote(login, safe="")),
+        )
+
+    def explain(self, error: LibraryError) -> None:
+        """Add to an error's hint where the settings are from that it may be due to."""
+        if isinstance(error, LoginError):
+            origins = (f"{name} from {self._origins[name]}" for name in ("password", "user", "db"))
+            error.hint = join(", ".join(origins), error.hint)
+        elif isinstance(error, ConnectError) and self._origins["url"] == "the default":
+            profiles = f" ({', '.join(self._profiles)})" if self._profiles else ""
+            hint = "no server was set, so this is the default: set --url, ODOO_URL or --profile"
+            error.hint = join(error.hint, hint + profiles)
 
 
-def connect(args: argparse.Namespace, backend: Callable[..., LibraryAPI]) -> LibraryAPI:
-    """The API on the server, and as the user, that the settings name."""
+def find_settings(args: argparse.Namespace, console: Console) -> Settings:
+    """The settings that count. Each is taken from the first of these that has it:
+
+    1. an option
+    2. the profile that --profile names
+    3. the environment
+    4. another profile: that of ODOO_PROFILE, or [DEFAULT]
+    5. the defaults
+    """
     given = vars(args)
     options = {name: (given[name], f"--{name}") for name in DEFAULTS if given[name] is not None}
     env = os.environ
     environment = {name: (env[key], key) for key, name in VARIABLES.items() if env.get(key)}
-    sources = [options, environment, read_profile(args)]
-    if args.profile is not None:
-        sources = [options, sources[2], environment]
-    found = {name: (value, "default") for name, value in DEFAULTS.items()}
-    for source in reversed(sources):
+    path, sections, profile = read_profiles(args)
+    common, own = (read_section(sections, name, path, console) for name in ("DEFAULT", profile))
+    sources = [{**common, **own}, environment]
+    if args.profile is None:
+        sources.reverse()
+    found = {name: (value, "the default") for name, value in DEFAULTS.items()}
+    for source in (*reversed(sources), options):
         found.update(source)
-    scheme, host, port = server = parse(parse_url, *found["url"])
-    db = parse(check_title, *found["db"])
-    user = parse(check_title, *found["user"])
-    pwd, origin = choose_password(sources, found["url"], server)
-    if not pwd and (*server, db, user) == DEFAULT_LOGIN:
-        pwd, origin = "admin", "the defaults"
-    elif not pwd:
-        where = f"{found['url'][0]}, database {db}"
-        pwd, origin = ask_password(user, where), "the prompt"
-    args.login, args.password_from = (user, parse(check_title, pwd, origin)), origin
-    folder = os.path.join(xdg_folder("XDG_CACHE_HOME", "~/.cache"), "library")
-    login = f"{user}@{scheme}://{host}:{port}/{db}"
-    cache = os.path.join(folder, urllib.parse.quote(login, safe=""))
-    timeout = parse(parse_seconds, *found["timeout"])
-    return backend(host, port, db, user, pwd, scheme=scheme, timeout=timeout, uid_cache=cache)
+    settings = Settings(found, list(sections))
+    named = args.profile is not None
+    settings.set_password(choose_password(environment, common, own, found["url"], named))
+    return settings
 
 
 def choose_password(
-    sources: list[Source], url: tuple[str, str], server: tuple[str, str, int]
-) -> tuple[str, str]:
-    """The first password and where it stands, if there is any; ConfigError if it is not for `url`.
+    environment: Source, common: Source, own: Source, url: Value, profile_first: bool
+) -> Value | None:
+    """The password that counts, and where it stands, if there is any.
 
-    A password is for the server that is named where it stands: in a profile that names none, the
-    default one.
+    A password is sent only to the server it was given for:
+
+    - One of the environment is for ODOO_URL, or for any server where that is not set.
+    - One of a profile is for the profile's server, or for the default one where it names none.
+    - One of [DEFAULT] is not for a profile that names a server of its own.
+
+    Raises ConfigError if the password that counts is not for `url`.
     """
-    source = next((source for source in sources if "password" in source), {})
-    home = source.get("home") or source.get("url", url)
-    if parse(parse_url, *home) != server:
-        problem = f"{url[1]}: {source['password'][1]} is for {home[0]} alone"
-        raise ConfigError(problem, f"give a password for {url[0]} as well")
-    return source.get("password", ("", ""))
+    profile = own if own.keys() & {"url", "password"} else common
+    profile_url = own.get("url") or common.get("url") or (DEFAULTS["url"], "the default")
+    places = [(profile, profile_url), (environment, environment.get("url", url))]
+    for source, password_url in places if profile_first else reversed(places):
+        if "password" in source:
+            if parse(parse_url, *password_url) != parse(parse_url, *url):
+                raise ConfigError(
+                    f"{url[1]}: {source['password'][1]} is for {password_url[0]} alone",
+                    f"set ODOO_URL to {url[0]} and ODOO_PASSWORD, and leave out --url and "
+                    "--profile; or write a profile with this url and its password",
+                )
+            return source["password"]
+    return None
 
 
 def parse(check: Callable[[str, str], T], text: str, origin: str) -> T:
@@ -327,6 +443,11 @@ def parse(check: Callable[[str, str], T], text: str, origin: str) -> T:
 
 def parse_url(text: str, origin: str) -> tuple[str, str, int]:
     """Scheme, host and port. The error does not show `text`, which may hold a password."""
+    check_line(text, origin)
+    strange = re.search("[^!-~]", text)  # which may be invisible
+    if strange:
+        what = "a space" if strange[0] == " " else f"the character U+{ord(strange[0]):04X}"
+        raise ValueError(f"{origin} can't hold {what}")
     found = re.fullmatch(
         r"(?ai)(https?)://(?:\[([0-9a-f:.]{2,45})\]|([\w.-]{1,253}))(?::([0-9]{1,5}))?/?", text
     )
@@ -349,7 +470,7 @@ def parse_number(text: Any, origin: str) -> int:
     return check_number(int(text) if re.fullmatch("[0-9]{1,20}", text) else text, origin)
 
 
-def ask_password(user: str, where: str) -> str:
+def ask_password(whose: str) -> str:
     """Ask for it on the controlling terminal, whatever standard input is."""
     from getpass import getpass
 
@@ -357,9 +478,9 @@ def ask_password(user: str, where: str) -> str:
         open(TERMINAL).close()
     except OSError:
         hint = "set ODOO_API_KEY or ODOO_PASSWORD, or api_key or password in a profile"
-        raise ConfigError(f"no password for {user} on {where}", hint) from None
+        raise ConfigError(f"no password for {whose}", hint) from None
     try:
-        pwd = getpass(printable(f"Password of {user} on {where}: "))
+        pwd = getpass(printable(f"Password of {whose}: "))
     except (EOFError, UnicodeError, KeyboardInterrupt) as stop:
         sys.stderr.write("\n")
         if isinstance(stop, KeyboardInterrupt):
@@ -376,37 +497,46 @@ def xdg_folder(variable: str, default: str) -> str:
     return folder if os.path.isabs(folder) else os.devnull  # no home: nothing is read or kept
 
 
-def read_profile(args: argparse.Namespace) -> Source:
-    """The settings of the profile asked for, and what it has from [DEFAULT]."""
+def read_profiles(args: argparse.Namespace) -> tuple[str, dict[str, dict[str, str]], str]:
+    """The path of the profiles, its sections, and the name of the one asked for, or ""."""
     default = os.path.join(xdg_folder("XDG_CONFIG_HOME", "~/.config"), "library", "library.ini")
     path = default if args.config is None else args.config
     name = os.environ.get("ODOO_PROFILE", "") if args.profile is None else args.profile
-    if not os.path.exists(path) and args.config is None and args.profile is None and not name:
-        return {}
+    asked_for = name or args.profile is not None
+    if args.config is None and not asked_for and not os.path.exists(path):
+        return path, {}, ""
     sections = read_ini(path)
-    if (name or args.profile is not None) and name not in sections:
+    if asked_for and name not in sections:
         origin = "ODOO_PROFILE" if args.profile is None else "--profile"
-        raise ConfigError(f"{origin}: no profile {name!r} in {path}, but {', '.join(sections)}")
-    common, own = (read_section(sections, section, path) for section in ("DEFAULT", name))
-    if "url" in own:
-        common.pop("password", None)  # it is for another server
-    profile = {**common, **own}
-    return {**profile, "home": profile.get("url", (DEFAULTS["url"], "default"))}
+        names = ", ".join(sections) or "none"
+        raise ConfigError(f"{origin}: no profile {name!r} in {path}, which has: {names}")
+    return path, sections, name
 
 
-def read_section(sections: dict[str, dict[str, str]], section: str, path: str) -> Source:
+def read_section(
+    sections: dict[str, dict[str, str]], section: str, path: str, console: Console
+) -> Source:
+    """The settings of a section of the profiles."""
     keys = sections.get(section, {})
+    where = f"in [{section}] of {path}"
     for key in keys.keys() - KNOWN_KEYS:
-        complain(f"warning: unknown key {key} in [{section}] of {path}")
+        console.complain(f"warning: unknown key {key} {where}")
     source = {}
     for setting, aliases in PROFILE_KEYS.items():
         key = next((alias for alias in aliases if keys.get(alias)), "")
         if key:
-            source[setting] = keys[key], f"the key {key} in [{section}] of {path}"
-    if "url" not in source and not URL_PARTS.keys().isdisjoint(keys):
-        parts = {**URL_PARTS, **sections.get("DEFAULT", {}), **keys}
-        url = "{scheme}://{host}:{port}".format_map(parts)
-        source["url"] = url, f"the key host in [{section}] of {path}"
+            source[setting] = keys[key], f"the key {key} {where}"
+            if key == "server":  # to a client of another kind it names the way in as well
+                url = re.sub("/(web|jsonrpc|xmlrpc(/2)?|json/2)/?$", "", keys[key])
+                source[setting] = url, f"the key {key} {where}"
+    parts = [part for part in URL_PARTS if part in keys]
+    if parts and "url" in source:
+        console.complain(f"warning: {source['url'][1]} counts, not {', '.join(parts)}")
+    elif parts:
+        url = "{scheme}://{host}:{port}".format_map(
+            {**URL_PARTS, **sections.get("DEFAULT", {}), **keys}
+        )
+        source["url"] = url, f"the key {' or '.join(parts)} {where}"
     return source
 
 
@@ -435,31 +565,63 @@ def read_ini(path: str) -> dict[str, dict[str, str]]:
 # --- The command line ----------------------------------------------------------------------------
 
 
-def read_titles(path: str) -> tuple[str, list[tuple[int, str]]]:
-    """The name of a file and its titles with their lines' numbers; "-" is standard input."""
-    name = "standard input" if path == "-" else path
-    try:
-        with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
-            octets = file.read()
-    except OSError as error:
-        raise ConfigError(f"cannot read {name}: {error.strerror}") from None
-    titles = []
-    # Not by splitlines(), which takes more than line ends for ends of lines.
-    for number, line in enumerate(octets.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
-        origin = f"{name}, line {number}"
+class TitleFile:
+    """A file of titles, or standard input for "-", read and checked as a whole.
+
+    `lines` has the number and the title of each line that is not blank.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.name = "standard input" if path == "-" else path
+        self.lines: list[tuple[int, str]] = []
+        errors = []
+        # Not by splitlines(), which takes more than line ends for ends of lines.
+        for number, line in enumerate(self._read().split(b"\n"), start=1):
+            origin = f"{self.name}, line {number}"
+            try:
+                title = line.removesuffix(b"\r").decode()
+                if title.strip():
+                    self.lines.append((number, check_title(title, origin)))
+            except UnicodeDecodeError:
+                errors.append((f"{origin} is not UTF-8", "iconv -f CP1252 -t UTF-8"))
+            except ValueError as error:
+                remedies = (remedy for octet, remedy in REMEDIES.items() if octet in title)
+                errors.append((str(error), next(remedies, "")))
+        if errors:
+            message, remedy = errors[0]
+            more = f" (lines with such errors: {len(errors)})" if len(errors) > 1 else ""
+            source = "" if path == "-" else f" < {quote(path)}"
+            hint = f"try: {remedy}{source} | {typed()} add --file -" if remedy else ""
+            raise ConfigError(message + more, hint)
+
+    def _read(self) -> bytes:
+        """What is in the file, in UTF-8."""
         try:
-            title = line.removesuffix(b"\r").decode()
+            with open(0 if self.path == "-" else self.path, "rb", closefd=self.path != "-") as file:
+                octets = file.read()
+        except OSError as error:
+            raise ConfigError(f"cannot read {self.name}: {error.strerror}") from None
+        if not octets.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return octets.removeprefix(codecs.BOM_UTF8)
+        try:
+            return octets.decode("utf-16").encode()  # as Excel writes "Unicode text"
         except UnicodeDecodeError:
-            hint = "iconv -f CP1252 -t UTF-8 makes UTF-8 of it, if it is in Windows-1252"
-            raise ConfigError(f"{origin}: not UTF-8", hint) from None
-        if title.strip():
-            titles.append((number, parse(check_title, title, origin)))
-    return name, titles
+            raise ConfigError(f"{self.name} is not UTF-16, though it begins like that") from None
 
 
 def argument(check: Callable[[str, str], T], origin: str) -> Callable[[str], T]:
     """A type for argparse, whose own errors have other words."""
     return lambda text: parse(check, text, origin)
+
+
+class _Once(argparse.Action):
+    """Store an option's value. argparse's own action would forget the first of two."""
+
+    def __call__(self, parser: Any, namespace: Any, value: Any, option: Any = None) -> None:
+        if getattr(namespace, self.dest) is not None:
+            raise ConfigError(f"more than one {option}")
+        setattr(namespace, self.dest, value)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -472,19 +634,22 @@ class _Parser(argparse.ArgumentParser):
         self.color = False  # which argparse has since Python 3.14
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(message, join(f"see {self.prog} --help", self.epilog or ""))
+        raise ConfigError(message, f"see {self.prog} --help")
 
 
 def program() -> str:
-    """The name under which we were called: "library" where installed."""
+    """The program's name: "library" where it is installed."""
     return "library" if os.path.basename(sys.argv[0]) == "library" else "library.py"
 
 
-def shared_options() -> _Parser:
-    """The options that stand before the command or after it."""
-    # Without defaults, or those of the one place would undo what was given in the other.
-    options = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    add = options.add_argument
+def typed() -> str:
+    """The program as the user typed it."""
+    return sys.argv[0] if os.path.basename(sys.argv[0]) == "library.py" else program()
+
+
+def add_shared_options(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Add the options that go before the command or after it."""
+    add = functools.partial(parser.add_argument, default=default)
     add("-q", "--quiet", action="store_true", help="print IDs alone (list, add) or nothing")
     add("--json", action="store_true", help="print a JSON object a line")
     add("--debug", action="store_true", help="show tracebacks with errors")
@@ -494,109 +659,158 @@ def shared_options() -> _Parser:
     add("--timeout", metavar="SECONDS", help="how long to wait for an answer: ODOO_TIMEOUT, or 120")
     add("--config", metavar="FILE", help="the profiles: ~/.config/library/library.ini")
     add("--profile", metavar="NAME", help="a section of that file: ODOO_PROFILE, or DEFAULT")
-    return options
+
+
+def add_command(
+    commands: Any, run: Callable[..., int], verb: str, arguments: str, help: str
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        verb,
+        usage=f"{program()} {verb} [options] {arguments}",
+        help=help,
+        description=help,
+        epilog=DASH if "TITLE" in arguments else "",
+    )
+    # An option that is not given after the command leaves what was given before it.
+    add_shared_options(command, default=argparse.SUPPRESS)
+    command.set_defaults(run=run)
+    return command
 
 
 def build_parser() -> argparse.ArgumentParser:
-    name, options = program(), shared_options()
+    name = program()
     about = f'Keep books on an Odoo server, for example: {name} add "Moby-Dick"'
-    parser = _Parser(
-        prog=name, usage=f"{name} [options] COMMAND ...", parents=[options], description=about
-    )
+    parser = _Parser(prog=name, usage=f"{name} [options] COMMAND ...", description=about)
+    add_shared_options(parser)
     parser.add_argument("--version", action="version", version=f"{name} {__version__}")
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True, prog=name
     )
-    for verb, run, arguments, help in (
-        ("list", list_books, "[TITLE]", "list books in the server's order"),
-        ("add", add_books, "(TITLE | --file FILE)", "add books"),
-        ("set", set_title, "ID TITLE", "change a book's title"),
-        ("del", delete_books, "ID [ID ...]", "delete books"),
-    ):
-        usage, dash = f"{name} {verb} [options] {arguments}", DASH if "TITLE" in arguments else ""
-        command = commands.add_parser(
-            verb, parents=[options], usage=usage, help=help, description=help, epilog=dash
-        )
-        command.set_defaults(run=run)
-        add_arguments(verb, command)
+    part, title = argument(check_line, "TITLE"), argument(check_title, "TITLE")
+    id, limit = argument(parse_number, "ID"), argument(parse_number, "--limit")
+    line = argument(parse_number, "--from-line")
+
+    help = "list books in the server's order"
+    command = add_command(commands, list_books, "list", "[TITLE]", help)
+    add = command.add_argument
+    add("title", metavar="TITLE", nargs="?", type=part, help="a part of their titles")
+    add("--limit", metavar="N", type=limit, help="show at most N books")
+
+    command = add_command(commands, add_books, "add", "(TITLE | --file FILE)", "add books")
+    add = command.add_argument
+    add("title", metavar="TITLE", nargs="?", type=title, help="the title")
+    help = 'add the title on each line, in UTF-8; "-": standard input'
+    add("--file", metavar="FILE", type=TitleFile, action=_Once, help=help)
+    add("--from-line", metavar="N", type=line, help="begin at line N of FILE")
+
+    add = add_command(commands, set_title, "set", "ID TITLE", "change a book's title").add_argument
+    add("id", metavar="ID", type=id, help="the book's")
+    add("title", metavar="TITLE", nargs="?", type=title, help="its new title")
+
+    add = add_command(commands, delete_books, "del", "ID [ID ...]", "delete books").add_argument
+    add("ids", metavar="ID", nargs="+", type=id, help="the books'")
     return parser
 
 
-def add_arguments(verb: str, command: argparse.ArgumentParser) -> None:
-    add = command.add_argument
-    id, limit = argument(parse_number, "ID"), argument(parse_number, "--limit")
-    part, title = argument(check_line, "TITLE"), argument(check_title, "TITLE")
-    if verb == "list":
-        add("titles", metavar="TITLE", nargs="*", type=part, help="a part of their titles")
-        add("--limit", metavar="N", type=limit, help="show at most N books")
-    elif verb == "add":
-        add = command.add_mutually_exclusive_group(required=True).add_argument
-        add("titles", metavar="TITLE", nargs="*", type=title, default=[], help="the title")
-        help = 'add the title on each line, in UTF-8; "-": standard input'
-        add("--file", metavar="FILE", dest="files", action="append", type=read_titles, help=help)
-    elif verb == "set":
-        add("id", metavar="ID", type=id, help="the book's")
-        add("titles", metavar="TITLE", nargs="+", type=title, help="its new title")
-    else:
-        add("ids", metavar="ID", nargs="+", type=id, help="the books'")
-
-
-def parse_arguments(argv: Sequence[str], args: argparse.Namespace) -> None:
-    """Put what stands on the command line into `args`; ConfigError where it is wrong."""
-    _, unknown = build_parser().parse_known_args(argv, args)
-    if unknown:
-        hint = f"see {program()} {args.command} --help; {DASH}"
-        raise ConfigError(f"unrecognized arguments: {' '.join(unknown)}", hint)
-    if len(args.files or ()) > 1:
-        raise ConfigError("more than one --file")
-    if len(args.titles) > 1:
-        title = " ".join(args.titles)
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """What stands on the command line; ConfigError where it is wrong."""
+    parser = build_parser()
+    try:
+        args, rest = parser.parse_known_args(argv)
+    except ConfigError:
+        check_options_before_command(argv)  # argparse takes the value of one for the command
+        raise
+    check_options(rest, args.command)
+    # What stands behind an option, argparse may leave over.
+    if args.command == "del":
+        args.ids += [parse(parse_number, text, "ID") for text in rest]
+    elif rest and args.title is None:
+        args.title = parse(check_title, rest.pop(0), "TITLE")
+    if rest and args.command != "del":
+        title = " ".join((args.title, *rest))
         raise ConfigError(f'more than one title; quote one that has spaces: "{title}"')
     if args.quiet and args.json:
         raise ConfigError("--quiet and --json exclude each other")
-    args.title = args.titles[0] if args.titles else None
+    if args.command == "add" and args.title and args.file:
+        raise ConfigError("TITLE and --file exclude each other")
+    if args.command == "add" and args.from_line and not args.file:
+        raise ConfigError("--from-line goes with --file")
+    # Not left to argparse, which would complain of this before it does of an unknown option.
+    if args.command == "set" and not args.title:
+        raise ConfigError("TITLE is missing", f"see {program()} set --help")
+    if args.command == "add" and not (args.title or args.file):
+        raise ConfigError("TITLE or --file is missing", f"see {program()} add --help")
+    return args
 
 
-def run(argv: Sequence[str], args: argparse.Namespace, backend: Callable[..., LibraryAPI]) -> int:
+def check_options(words: Sequence[str], command: str = "") -> None:
+    """Refuse the options among words that argparse has left over. Their values are not shown."""
+    unknown = [word.partition("=")[0] for word in words if word.startswith("-") and len(word) > 1]
+    if unknown:
+        see = f"see {' '.join(filter(None, (program(), command)))} --help"
+        hint = join(see, DASH if command in ("list", "add", "set") else "")
+        raise ConfigError(f"unknown option: {' '.join(unknown)}", MISPLACED.get(unknown[0], hint))
+
+
+def check_options_before_command(argv: Sequence[str]) -> None:
+    """Refuse an unknown option before the command: argparse takes its value for the command."""
+    parser = _Parser(add_help=False)
+    add_shared_options(parser)
+    _, rest = parser.parse_known_args(argv)
+    check_options(rest[:1])
+
+
+def run(argv: Sequence[str], backend: Callable[..., LibraryAPI], console: Console) -> int:
     """Run one command and give its exit status."""
+    args = settings = None
     try:
-        parse_arguments(argv, args)
-        return int(args.run(args, connect(args, backend)))
+        args = parse_arguments(argv)
+        console.quiet, console.json = args.quiet, args.json
+        settings = find_settings(args, console)
+        return int(args.run(args, settings.connect(backend), console))
     except SystemExit as stop:  # argparse's, after --help or --version
         return int(stop.code or 0)
     except LibraryError as error:
-        if isinstance(error, LoginError) and "password" in str(error):
-            error.hint = join(f"the password is from {args.password_from}", error.hint)
-        if args.debug:
-            show_traceback(args, error)
-        return fail(args, error)
+        if settings:
+            settings.explain(error)
+        if args and args.debug:
+            user, pwd = (settings.user, settings.pwd) if settings else ("", "")
+            console.show_traceback(error, user, pwd)
+        return console.fail(error)
 
 
 def main(argv: Sequence[str] | None = None, backend: Callable[..., LibraryAPI] = LibraryAPI) -> int:
     """Run the program with `argv` (without its name) and give its exit status."""
-    args = argparse.Namespace(**NOT_GIVEN)
+    console = Console()
     try:
-        # A stream that was closed when we were started: what is written to the one is an error.
-        sys.stdout = sys.stdout or open(os.devnull)  # noqa: SIM115
-        sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):  # an ASCII locale gets escapes instead of an error
-                stream.reconfigure(errors="backslashreplace")
-        status = run(sys.argv[1:] if argv is None else argv, args, backend)
+        prepare_streams()
+        status = run(sys.argv[1:] if argv is None else argv, backend, console)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt as stop:
-        complain("interrupted", args.advice)
-        return 128 + int(*stop.args or (signal.SIGINT,))
+        console.complain("interrupted", console.if_stopped)
+        signum = stop.args[0] if stop.args else signal.SIGINT  # see `interrupt`
+        return 128 + int(signum)
     except OSError as error:  # of standard output: the API's are LibraryErrors
-        abandon(sys.stdout)
+        discard(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             reason = f"cannot write the output: {error.strerror or error}"
-        elif args.advice:
+        elif console.if_stopped:
             reason = "standard output was closed"
         else:  # the reader has seen enough
             return 0
-        return fail(args, LibraryError(reason))
+        return console.fail(LibraryError(reason))
+
+
+def prepare_streams() -> None:
+    """Replace streams that were closed when we were started, and print what an encoding lacks."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull)  # noqa: SIM115  (to read: to write a result is an error)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (nobody reads messages)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # an ASCII locale gets escapes instead of an error
+            stream.reconfigure(errors="backslashreplace")
 
 
 def command(backend: Callable[..., LibraryAPI] = LibraryAPI) -> NoReturn:

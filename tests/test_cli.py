@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+from unittest import mock
 
 import library
 from library_xmlrpc import MAX_ID, LibraryAPI
 from tests.proxy import Answer, Exchange, Proxy, lose_reply
 from tests.replies import fault, http, sends, value
 from tests.standin import StandIn
-from tests.support import CommandLineTestCase, StandInTestCase, enter
+from tests.support import CommandLineTestCase, StandInTestCase, enter, unused_port
 
 NO_BOOK = "library.py: error: there is no book with ID "
 
@@ -48,7 +50,7 @@ class CommandTests(CommandLineTestCase):
 
     def test_many_ids_are_a_range(self) -> None:
         for ids, text in (([7], "7"), ([7, 8], "7 8"), ([7, 8, 9], "7 to 9"), ([7, 9, 8], "7 9 8")):
-            self.assertEqual(library.spelled(ids), text)
+            self.assertEqual(library.format_ids(ids), text)
 
     def test_text_is_one_line_a_book_and_steers_no_terminal(self) -> None:
         for text, shown in (
@@ -123,17 +125,32 @@ class CommandTests(CommandLineTestCase):
         self.check("add", "--file", path, out=lines)
 
     def test_a_file_is_checked_whole_before_the_first_line_is_sent(self) -> None:
-        not_utf8 = ": not UTF-8\nlibrary.py: iconv -f CP1252 -t UTF-8 makes UTF-8 of it, "
-        for bad, reason in (
-            (b"a\rb", " can't hold the character U+000D"),
-            ("a\u2028b".encode(), " can't hold the character U+2028"),
-            (b"caf\xe9", f"{not_utf8}if it is in Windows-1252"),
+        path = os.path.join(self.home, "titles.txt")
+        for bad, reason, remedy in (
+            (b"a\tb", "can't hold a tab", r"tr '\t' ' '"),
+            (b"a\rb", "can't hold a carriage return", r"tr '\r' '\n'"),
+            (b"a\0b", "can't hold a NUL", "iconv -f UTF-16LE -t UTF-8"),
+            (b"caf\xe9", "is not UTF-8", "iconv -f CP1252 -t UTF-8"),
+            ("a\u2028b".encode(), "can't hold the character U+2028", ""),
+            ("\ufeffEmma".encode(), "can't hold a byte-order mark", ""),
         ):
-            with self.subTest(bad):
-                path = self.write_file(b"good\n" * 1500 + b"\n" + bad + b"\ngood\n")
-                error = f"library.py: error: {path}, line 1502{reason}\n"
-                self.check("add", "--file", path, status=2, err=error)
+            for count, more in ((1, ""), (3, " (lines with such errors: 3)")):
+                with self.subTest(bad, count=count):
+                    lines = b"good\n" * 1500 + b"\n" + (bad + b"\ngood\n") * count
+                    self.write_file(lines)
+                    error = f"library.py: error: {path}, line 1502 {reason}{more}\n"
+                    hint = f'library.py: try: {remedy} < "{path}" | library.py add --file -\n'
+                    err = error + hint * bool(remedy)
+                    self.check("add", "--file", path, status=2, err=err)
         self.assertEqual(self.standin.requests, [])
+
+    def test_a_file_in_utf_16(self) -> None:
+        for encoding, mark in (("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff")):
+            path = self.write_file(mark + "Émile\r\n漢字 🐳\r\n".encode(encoding))
+            self.check("add", "--file", path, "--json", out=re.compile("mile.*\n.*\\\\u5b57"))
+            path = self.write_file(mark + b"a")
+            error = f"library.py: error: {path} is not UTF-16, though it begins like that\n"
+            self.check("add", "--file", path, status=2, err=error)
 
     def test_a_file_that_cannot_be_read(self) -> None:
         error = "library.py: error: cannot read /no/such: No such file or directory\n"
@@ -146,8 +163,19 @@ class CommandTests(CommandLineTestCase):
         shown = [line for line in err.replace("\x1b[K", "").split("\r") if line]
         self.assertEqual(shown[0], "0 of 2500 added")
         self.assertRegex(shown[1], "^1000 of 2500 added, [0-9]+ a second$")
-        self.assertRegex(err, r"\r\x1b\[K\r\Z")  # wiped
+        self.assertRegex(shown[-1], "^2500 of 2500 added, [0-9]+ a second\n$")  # it stays
         self.assertEqual(self.run_cli("add", "-q", "--file", path, terminal=True)[2], "")
+        path = self.write_file(b"\n")
+        none = self.run_cli("add", "--file", path, terminal=True)
+        self.assertEqual(none, (0, "", f"no title in {path}\n"))
+
+    def test_progress_gives_way_to_what_is_printed(self) -> None:
+        """On the terminal no line of it is left before a result or an error."""
+        path = self.write_file(b"title\n" * 2500)
+        with self.proxy.answering("create", lose_reply):
+            status, _, err = self.run_cli("add", "--file", path, terminal=True)
+        self.assertEqual(status, 4)
+        self.assertRegex(err, r"\A0 of 2500 added\r\r\x1b\[Klibrary.py: error: ")
 
     def stop(self, answer: Answer, after: int = 1) -> tuple[int, int, int, str]:
         """Add 2,500 titles, with a blank line before them, to a server that fails after a batch.
@@ -167,30 +195,101 @@ class CommandTests(CommandLineTestCase):
             self.assertEqual(self.proxy.calls.count("create"), after + 1)
         return status, out.count("\n"), self.run_cli("list", "-q")[1].count("\n"), err
 
+    def go_on(self, line: int) -> str:
+        path = os.path.join(self.home, "titles.txt")
+        return f'go on with: library.py add --file "{path}" --from-line {line}'
+
     def test_a_batch_of_unknown_outcome(self) -> None:
         *done, err = self.stop(lose_reply)
         self.assertEqual(done, [4, 1000, 2000])
-        self.assertRegex(
-            err,
-            r"\Alibrary\.py: error: no valid answer from http://127.0.0.1:\d+: .*\n"
-            r"library\.py: wait a little, then check with list whether lines 1002 to 2001 of .* "
-            r"were added, all or none; start again at line 1002 or 2002\n\Z",
+        hint = (
+            f"lines 1002 to 2001 of {self.home}/titles.txt were added, or none of them: wait a "
+            'little, then look for the first: library.py list "title"; '
+            f"if it is there, {self.go_on(2002)}; if not, {self.go_on(1002)}"
         )
+        closed = f"error: no valid answer from {self.proxy.url}: connection closed"
+        self.assertEqual(err[: len(closed) + 12], f"library.py: {closed}")
+        self.assertIn(f"\nlibrary.py: {hint}", err)
+
+    def test_the_last_batch_of_unknown_outcome(self) -> None:
+        *done, err = self.stop(lose_reply, after=2)
+        self.assertEqual(done, [4, 2000, 2500])
+        self.assertIn(f"if it is there, all is done; if not, {self.go_on(2002)}", err)
 
     def test_a_batch_that_was_not_served(self) -> None:
-        *done, err = self.stop(sends(http(b"", "413 Too Large")), after=2)
-        self.assertEqual(done, [3, 2000, 2000])
-        self.assertRegex(
-            err,
-            r"HTTP 413.*\nlibrary\.py: client_max_body_size of the web server there is too small"
-            r".*; start again at line 2002 of .*: nothing from there on was added\n\Z",
-        )
+        """Exit status 3 would say that nothing was changed at all."""
+        too_large = sends(http(b"", "413 Too Large"))
+        *done, err = self.stop(too_large, after=2)
+        self.assertEqual(done, [1, 2000, 2000])
+        self.assertRegex(err, rf"HTTP 413.*\nlibrary\.py: {re.escape(self.go_on(2002))}; .*split")
+        *done, err = self.stop(too_large, after=0)
+        self.assertEqual(done, [3, 0, 2000])
+        self.assertNotIn("go on", err)
 
     def test_a_batch_that_was_refused(self) -> None:
         *done, err = self.stop(sends(fault(2, "No more books.")), after=0)
-        self.assertEqual(done, [1, 0, 0])
-        again = f"start again at line 2 of {self.home}/titles.txt: nothing from there on was added"
-        self.assertEqual(err, f"library.py: error: No more books.\nlibrary.py: {again}\n")
+        self.assertEqual((done, err), ([1, 0, 0], "library.py: error: No more books.\n"))
+        *done, err = self.stop(sends(fault(2, "No more books.")))
+        self.assertEqual(done, [1, 1000, 1000])
+        self.assertEqual(
+            err, f"library.py: error: No more books.\nlibrary.py: {self.go_on(1002)}\n"
+        )
+
+    def test_going_on(self) -> None:
+        """From each stop the command that it prints leads to the next one, and to the end."""
+        path = self.write_file("".join(f"title {n}\n\n" for n in range(2500)).encode())
+        error = sends(http(b"", "503 Service Unavailable"))
+        seen = []
+
+        def fail_each_other_time(exchange: Exchange) -> None:
+            seen.append(exchange)
+            exchange.pass_on() if len(seen) % 2 else error(exchange)
+
+        argv, statuses = ["add", "-q", "--file", path], []
+        with self.proxy.answering("create", fail_each_other_time):
+            while argv:
+                status, _, err = self.run_cli(*argv, "--user", "admin")
+                statuses.append(status)
+                found = re.search(r"if not, go on with: library\.py (.+?)(; |\n)", err)
+                argv = shlex.split(found[1]) if found else []
+        self.assertEqual(statuses, [4, 4, 0])
+        self.assertEqual(self.run_cli("list", "-q")[1].count("\n"), 2500)
+
+    def test_going_on_with_standard_input(self) -> None:
+        path = self.write_file(b"a\n\nb\nc\n")
+        self.check("add", "--file", path, "--from-line", "2", "-q", out="1\n2\n")
+        self.check("list", out="1 b\n2 c\n")
+        self.check("add", "--file", path, "--from-line", "9")
+        args = library.parse_arguments(["add", "--file", path, "--json"])
+        args.file.path = "-"
+        command = 'go on with: library.py add --json --file "-" --from-line 7 with the same input'
+        self.assertEqual(library.to_add(args, 7), command)
+
+    def test_commands_to_type(self) -> None:
+        """They are for a shell, and have the settings that were options."""
+        for title, quoted in (
+            ("Moby Dick", '"Moby Dick"'),
+            ("it's", '"it\'s"'),
+            ('$HOME `x` "!\\', "'$HOME `x` \"!\\'"),
+            ("-1", '-- "-1"'),
+        ):
+            argv = ["--db", "a b", "add", "--profile", "work", "-q", "--", title]
+            args = library.parse_arguments(argv)
+            shown = f'library.py --db "a b" --profile "work" list {quoted}'
+            self.assertEqual(library.to_list(args), shown)
+            *_, last = shlex.split(shown)
+            self.assertEqual(last, title)
+
+    def test_a_del_that_stops_part_way(self) -> None:
+        self.check("add", "--file", self.write_file(b"a\nb\nc\n"), "-q", out="1\n2\n3\n")
+
+        def fail_later(exchange: Exchange) -> None:
+            late = self.proxy.calls.count("search") > 1
+            sends(http(b"", "403 No"))(exchange) if late else exchange.pass_on()
+
+        deleted = "Book with ID 1 was deleted.\nBook with ID 2 was deleted.\n"
+        with mock.patch("library.BATCH_IDS", 2), self.proxy.answering("search", fail_later):
+            self.check("del", "1", "2", "3", status=1, out=deleted, err=re.compile("HTTP 403"))
 
     # Refusals
 
@@ -207,13 +306,31 @@ class CommandTests(CommandLineTestCase):
     def test_a_wrong_password_is_tried_once(self) -> None:
         self.environ["ODOO_PASSWORD"] = "hunter2"
         message = f"wrong user or password for 'admin' on {self.proxy.url}, database 'odoo-dev'\n"
-        message += "library.py: the password is from ODOO_PASSWORD; .*wait a minute.*API key"
+        message += (
+            "library.py: password from ODOO_PASSWORD, user from the default, db from the default"
+        )
         self.check("list", status=3, err=re.compile(message))
         self.assertEqual(self.standin.requests, ["authenticate"])
 
     def test_an_unknown_database(self) -> None:
-        message = f'cannot log in to {self.proxy.url}: .* database "no-such" does not exist\n$'
+        message = f'cannot log in to {self.proxy.url}: .* database "no-such" does not exist\n'
+        message += ".*db from --db\n$"
         self.check("list", "--db", "no-such", status=3, err=re.compile(message))
+
+    def test_the_default_server(self) -> None:
+        """Where nothing was set, that is what is most probably the matter."""
+        port = unused_port()
+        url = f"http://localhost:{port}"
+        del self.environ["ODOO_URL"]
+        hint = "library.py: is it running?; no server was set, so this is the default: set --url, "
+        with mock.patch.dict("library.DEFAULTS", url=url):
+            error = f"library.py: error: cannot connect to {url}: connection refused\n"
+            self.check("list", status=3, err=f"{error}{hint}ODOO_URL or --profile\n")
+            path = self.write_file(b"[DEFAULT]\ndb = x\n[work]\nurl = http://localhost:1\n")
+            err = f"{error}{hint}ODOO_URL or --profile (DEFAULT, work)\n"
+            self.check("list", "--config", path, status=3, err=err)
+            error = f"library.py: error: cannot connect to {url}: connection refused\n"
+            self.check("list", "--url", url, status=3, err=f"{error}library.py: is it running?\n")
 
     # Secrets
 
@@ -260,6 +377,12 @@ class CommandTests(CommandLineTestCase):
             if password == "login":
                 self.assertEqual(self.proxy.calls, ["create"])
 
+    def test_debug_shows_no_fault_where_there_was_none(self) -> None:
+        status, out, err = self.run_cli("del", "99", "--debug")
+        self.assertEqual((status, out), (1, ""))
+        self.assertIn("BookNotFoundError", err)
+        self.assertNotIn("fault", err)
+
     def test_debug_shows_both_tracebacks(self) -> None:
         text = 'Traceback (most recent call last):\n  File "server.py"\nno\x9b way'
         status, err = self.debugged("search_read", sends(fault(2, text)))
@@ -293,37 +416,60 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
         for argv, err in (
             ((), "the following arguments are required: COMMAND"),
             (("remove",), "argument COMMAND: invalid choice: 'remove' .*"),
-            (("add",), "one of the arguments TITLE --file is required"),
-            (("set", "1"), "the following arguments are required: TITLE"),
+            (("add",), "TITLE or --file is missing"),
+            (("set", "1"), "TITLE is missing"),
             (("del",), "the following arguments are required: ID"),
-            (("add", "Emma", "--file", path), "argument .*: not allowed with .*"),
+            (("add", "Emma", "--file", path), "TITLE and --file exclude each other"),
             (("add", "--file", path, "--file", path), "more than one --file"),
             (("add", "Moby", "Dick"), quote),
             (("set", "1", "Moby", "Dick"), quote),
             (("list", "Moby", "Dick"), quote),
             (("add", ""), blank),
             (("set", "1", "\u3000"), blank),
-            (("list", "a\0b"), rf"{none} .* U\+0000"),
-            (("add", "\ufdd0"), rf"{none} .* U\+FDD0"),
-            (("set", "1", "\U0001ffff"), rf"{none} .* U\+1FFFF"),
+            (("list", "a\0b"), f"{none} a NUL"),
+            (("add", "a\tb"), f"{none} a tab"),
+            (("set", "1", "\uffff"), rf"{none} .* U\+FFFF"),
             (("-q", "list", "--json"), "--quiet and --json exclude each other"),
-            (("--quie", "list"), "unrecognized arguments: --quie"),
-            (("list", "--lim", "1"), "unrecognized arguments: --lim"),
-            (("list", "--password", "x"), "unrecognized arguments: --password"),
-            (("list", "--\x1b[2J"), r"unrecognized arguments: --\\x1b\[2J"),
+            (("--quie", "list"), "unknown option: --quie"),
+            (("--sort", "name", "list"), "unknown option: --sort"),
+            (("list", "--lim", "1"), "unknown option: --lim"),
+            (("list", "--\x1b[2J"), r"unknown option: --\\x1b\[2J"),
+            (("add", "--from-line", "2", "Emma"), "--from-line goes with --file"),
+            (("add", "--from-line", "2"), "--from-line goes with --file"),
+            (("del", "1", "-q", "x", "2"), "ID must be a number .*, not 'x'"),
         ):
             with self.subTest(argv):
                 self.check_usage(*argv, err=err)
 
     def test_the_help_that_has_the_answer(self) -> None:
-        dash = '; put "--" before a title that begins with a dash\n'
-        for argv, help in (
-            (("--limit", "3", "list"), "library.py --help\n"),
-            (("list", "-dash"), f"library.py list --help{dash}"),
-            (("add", "-dash"), f"library.py add --help{dash}"),
-            (("set", "1", "-dash"), f"library.py set --help{dash}"),
+        dash = 'put "--" before a title that begins with a dash'
+        list_only, add_only = "it goes after the command list", "it goes after the command add"
+        secret = "others can see the arguments of a command: set ODOO_PASSWORD or ODOO_API_KEY"
+        for argv, hint in (
+            (("--limit", "3", "list"), list_only),
+            (("add", "Emma", "--limit=3"), list_only),
+            (("--file", "x", "add"), add_only),
+            (("list", "--from-line", "x"), add_only),
+            (("--password", "hunter2", "list"), secret),
+            (("list", "--password", "hunter2"), secret),
+            (("add", "--password=hunter2", "Emma"), secret),
+            (("--sort", "name", "list"), "see library.py --help"),
+            (("add",), "see library.py add --help"),
+            (("del", "1", "--sort"), "see library.py del --help"),
+            (("list", "-dash"), f"see library.py list --help; {dash}"),
+            (("add", "-dash"), f"see library.py add --help; {dash}"),
+            (("set", "1", "-dash"), f"see library.py set --help; {dash}"),
         ):
-            self.check(*argv, status=2, err=re.compile(f"\nlibrary.py: see {help}$"))
+            self.check(*argv, status=2, err=re.compile(f"\nlibrary.py: {re.escape(hint)}\n$"))
+            self.assertNotIn("hunter2", self.run_cli(*argv)[2])
+
+    def test_options_between_arguments(self) -> None:
+        ids = list(map(str, self.api.create_many(["Emma"] * 3)))
+        self.check("del", ids[0], "-q", ids[1], "--timeout", "9", ids[2])
+        self.check("set", "99", "-q", "Emma", status=1, err=re.compile("no book with ID 99"))
+        self.standin.requests.clear()
+        quote = 'more than one title; quote one that has spaces: "Moby Dick"'
+        self.check_usage("list", "Moby", "-q", "Dick", err=quote)
 
     def test_ids_that_are_none(self) -> None:
         for id in ("0", "2147483648", "9" * 5000, "1.0", "+1", "1_0", "x", "", "１", "0x1", " 1"):
@@ -362,10 +508,12 @@ class HelpTests(CommandLineTestCase):
         with open(path, encoding="utf-8") as file:
             readme = file.read()
         helps = self.helps()
-        options = set(re.findall(r"(?<![\w-])--?[a-z]+", "".join(helps.values())))
+        options = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", "".join(helps.values())))
         for option in options - {"-h", "--help"}:
             self.assertRegex(readme, rf"`[^`]*(?<![\w-]){option}\b")
         for command in helps:
             self.assertIn(f"library.py {command}", readme)
-        mentioned = set(re.findall(r"(?<![\w-])--[a-z]+", re.sub(r"(?s)```.*?```", "", readme)))
+        mentioned = set(
+            re.findall(r"(?<![\w-])--[a-z][a-z-]*", re.sub(r"(?s)```.*?```", "", readme))
+        )
         self.assertLessEqual(mentioned, options)

@@ -108,6 +108,20 @@ class SettingsTests(CommandLineTestCase):
         del self.environ["ODOO_URL"]
         self.check_settings("--profile", "b", host="b", port=1, pwd="hunter2")
 
+    def test_what_to_do_about_a_password_for_another_server(self) -> None:
+        """It works, from each of the ways in which this comes about."""
+        self.write_profiles("[a]\nurl = http://a:1\npassword = a\n")
+        profile, url = ("--profile", "a"), ("--url", "http://b:1")
+        hint = (
+            "\nlibrary.py: set ODOO_URL to http://b:1 and ODOO_PASSWORD, and leave out --url and "
+            "--profile; or write a profile with this url and its password\n"
+        )
+        self.check("list", *profile, *url, status=2, err=re.compile(hint))
+        self.environ.update(ODOO_PROFILE="a", ODOO_URL="http://b:1")
+        self.check("list", status=2, err=re.compile(hint))
+        self.environ["ODOO_PASSWORD"] = "b"
+        self.check_settings(host="b", port=1, pwd="b")
+
     def test_a_section_with_a_server_of_its_own_inherits_no_password(self) -> None:
         self.write_profiles(
             "[DEFAULT]\nurl = https://work\npassword = hunter2\n"
@@ -173,6 +187,32 @@ class SettingsTests(CommandLineTestCase):
         self.check_settings(*options, "demo", **common, host="a.example.com")
         self.check_settings(*options, "other", **common, host="b.example.com")
         self.check_settings(*options, "erppeek", port=8070, db="d", user="v", pwd="p")
+
+    def test_the_way_in_of_another_client(self) -> None:
+        """The key `server` has it; another path is a mistake, as it is in a `url`."""
+        for path in ("", "/", "/web", "/jsonrpc", "/xmlrpc", "/xmlrpc/", "/xmlrpc/2", "/json/2/"):
+            self.write_profiles(f"[DEFAULT]\nserver = http://a:1{path}\npassword = p")
+            self.check_settings(host="a", port=1, pwd="p")
+        for key, path in (("server", "/odoo"), ("server", "/web/login"), ("url", "/jsonrpc")):
+            self.write_profiles(f"[DEFAULT]\n{key} = http://a:1{path}")
+            self.check_config_error(err=f"the key {key} in .* must be like")
+
+    def test_a_url_in_parts(self) -> None:
+        """A mistake in it is one of the keys that the file has."""
+        for keys, name in (
+            ("port = 99999", "port"),
+            ("host = a b", "host"),
+            ("scheme = ftp\nport = 1", "scheme or port"),
+        ):
+            path = self.write_profiles(f"[a]\n{keys}")
+            error = re.escape(f"the key {name} in [a] of {path}")
+            self.check_config_error("--profile", "a", err=error)
+        path = self.write_profiles("[DEFAULT]\nport = 1\n[a]\nport = 2\nserver = http://a:3")
+        self.check("list", "--profile", "a", status=2, err=re.compile("no password"))
+        warning = f"warning: the key server in [a] of {path} counts, not port\n"
+        self.environ["ODOO_PASSWORD"] = "p"
+        self.check("list", "--profile", "a", err=f"library.py: {warning}")
+        self.assertEqual(Recorder.settings["port"], 3)
 
     def test_a_section_outranks_default_under_another_name(self) -> None:
         self.write_profiles(
@@ -291,6 +331,7 @@ class SettingsTests(CommandLineTestCase):
             ("url", urls),
             ("timeout", ["0", "-1", "x", "nan", "inf", "1e9", "1 2", "1_0", "１"]),
             ("db", [" ", "a\nb"]),
+            ("timeout", ["5s"]),
             ("user", [" ", "a\nb"]),
         ):
             for value in values:
@@ -299,6 +340,22 @@ class SettingsTests(CommandLineTestCase):
                     self.environ[f"ODOO_{name.upper()}"] = value
                     self.check_config_error(err=f"ODOO_{name.upper()}[ :]")
                     self.assertNotIn("hunter2", self.run_cli("list")[2])
+
+    def test_what_nobody_sees_in_a_url_is_named(self) -> None:
+        for character, name in (
+            ("\r", "a carriage return"),
+            (" ", "a space"),
+            ("\xa0", r"the character U\+00A0"),
+            ("\u200b", r"the character U\+200B"),
+            ("\ufeff", "a byte-order mark"),
+        ):
+            for url in (f"{character}http://a:1", f"http://a:1{character}"):
+                self.environ["ODOO_URL"] = url
+                self.check_config_error(err=f"ODOO_URL can't hold {name}$")
+
+    def test_a_mistake_is_found_before_the_password_is_asked_for(self) -> None:
+        for option in ("--timeout=5s", "--url=x", "--db= "):
+            self.check_config_error("--user", "eva", option, err=option.partition("=")[0])
 
     def test_malformed_passwords_are_not_shown(self) -> None:
         self.environ["ODOO_API_KEY"] = "hunter2\x01"
@@ -312,7 +369,9 @@ class SettingsTests(CommandLineTestCase):
         self.check_config_error("--profile", "b", err="cannot read .*library.ini: No such file")
         path = self.write_profiles("[a]\ndb = x")
         self.check_config_error("--profile", "b", err=f"--profile: no profile 'b' in {path}")
-        self.check_config_error("--profile", "", err=f"--profile: no profile '' in {path}, but a$")
+        self.check_config_error(
+            "--profile", "", err=f"--profile: no profile '' in {path}, which has: a$"
+        )
         self.check_config_error("--config", "", err="cannot read : No such file")
         self.environ["ODOO_PROFILE"] = "b"
         self.check_config_error(err=f"ODOO_PROFILE: no profile 'b' in {path}")
