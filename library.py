@@ -28,7 +28,7 @@ import re
 import sys
 import time
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from library_xmlrpc import (
     BookNotFoundError,
@@ -218,13 +218,13 @@ class Console:
         ]
         self.print_done(lines, f"added with IDs: {format_ids(ids)}", to_resume)
 
-    def print_done(self, lines: Iterable[str], done: str, to_resume: str = "") -> None:
+    def print_done(self, lines: Sequence[str], done: str, to_resume: str = "") -> None:
         """Print lines at once, so that what is printed is stored.
 
         `done` says the same in short, and is said if they can't be printed. `to_resume` says how
         to go on where there is more to do.
         """
-        self._has_changed = True
+        self._has_changed |= bool(lines)
         self.if_stopped = join(to_resume, done)
         self._wipe_progress()
         try:
@@ -318,8 +318,7 @@ def to_type(args: argparse.Namespace, *words: str) -> str:
     """A command for the user to type, which has the settings that they gave as options."""
     names = [name for name in (*DEFAULTS, "config", "profile") if getattr(args, name) is not None]
     settings = (word for name in names for word in (f"--{name}", quote(getattr(args, name))))
-    typed = sys.argv[0] if os.path.basename(sys.argv[0]) == "library.py" else program()
-    return " ".join((typed, *settings, *words))
+    return " ".join((typed(), *settings, *words))
 
 
 def quote(word: str) -> str:

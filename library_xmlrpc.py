@@ -43,6 +43,16 @@ if TYPE_CHECKING:
 else:  # for those who ask for the type hints of a method at run time
     Any, Book = object, dict
 
+__all__ = (
+    "LibraryAPI",
+    "LibraryError",
+    "ConnectError",
+    "LoginError",
+    "ServerError",
+    "BookNotFoundError",
+    "UnknownOutcomeError",
+)
+
 MODEL = "library.book"
 MAX_ID = 2**31 - 1  # XML-RPC's integers have 32 bits, as PostgreSQL's for Odoo's ids
 MAX_TEXT = 3000  # characters: as XML, a page of such titles is not larger than a reply may be
@@ -276,8 +286,8 @@ class LibraryAPI:
         if not uid:
             raise LoginError(
                 f"wrong user or password for {self.user!r} on {self.url}, database {self.db!r}",
-                "after several failures Odoo lets nobody in from here: wait a minute; "
-                "with two-factor authentication, use an API key as the password",
+                "with two-factor authentication, an API key takes the place of the password; "
+                "after many failures Odoo refuses all logins for a minute",
             )
         self._uid, self._uid_is_unproven = uid, False
         if self._uid_cache:
@@ -339,7 +349,7 @@ class LibraryAPI:
         """
         try:
             yield
-        except LibraryError:
+        except LibraryError:  # an edition's
             raise
         except xmlrpc.client.Fault as fault:
             refusal = _refusal(fault, self.url, error_if_lost, self._hide_password)

@@ -104,6 +104,13 @@ class ArgumentTests(unittest.TestCase):
         for method in (LibraryAPI.__init__, *filter(callable, public)):
             self.assertIn("return", typing.get_type_hints(method))
 
+    def test_what_is_public(self) -> None:
+        names: dict[str, Any] = {}
+        exec("from library_xmlrpc import *", names)
+        public = {"LibraryAPI", "BookNotFoundError", "UnknownOutcomeError"}
+        public.update(f"{kind}Error" for kind in ("Library", "Connect", "Login", "Server"))
+        self.assertEqual(names.keys() - {"__builtins__"}, public)
+
     def test_copies_and_pickles_of_errors(self) -> None:
         for error in (
             BookNotFoundError([1, 2]),

@@ -1,0 +1,1 @@
+from . import library_book  # noqa: F401
