@@ -24,7 +24,6 @@ import socket
 import ssl
 import sys
 import time
-import weakref
 import xmlrpc.client
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -476,8 +475,10 @@ class _Transport(xmlrpc.client.Transport):
         }
         self.may_want_tls = scheme == "http"  # the server, as long as it has not answered
         self._kept: list[_Connection] = []
-        # Not __del__: in a cycle, Python may finalize the sockets first, with a ResourceWarning.
-        weakref.finalize(self, _end_all, self._kept)
+
+    def __del__(self) -> None:
+        for connection in vars(self).get("_kept", ()):  # none if Ctrl-C came in the constructor
+            connection.end()
 
     def request(
         self, host: Any, handler: str, request_body: Any, verbose: bool = False
@@ -570,11 +571,6 @@ class _Transport(xmlrpc.client.Transport):
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
         return ssl.create_default_context()
-
-
-def _end_all(connections: list[_Connection]) -> None:
-    while connections:
-        connections.pop().end()
 
 
 class _Connection(io.BufferedReader):
@@ -689,11 +685,11 @@ def _unmarshal_rows(reply: bytearray) -> list[int] | Iterator[Book] | None:
     if not found:
         return None
     rows = str(memoryview(reply)[slice(*found.span(1))], "utf-8")
-    if not rows or (_INT.match(rows) and not _INT.sub("", rows)):
-        return [int(number) for number in _INT.findall(rows)]
-    if _BOOK.sub("", rows) or _OTHER_REFERENCE.search(rows):
+    if not rows or (re.match(_INT, rows) and not re.sub(_INT, "", rows)):
+        return [int(number) for number in re.findall(_INT, rows)]
+    if re.sub(_BOOK, "", rows) or re.search(_OTHER_REFERENCE, rows):
         return None
-    return ({"id": int(row[1]), "name": _unescape(row[2])} for row in _BOOK.finditer(rows))
+    return ({"id": int(row[1]), "name": _unescape(row[2])} for row in re.finditer(_BOOK, rows))
 
 
 def _unescape(text: str) -> str:
@@ -712,13 +708,13 @@ _LIST = re.compile(
     rb"</methodResponse>\n",
     re.DOTALL,
 )
-_INT = re.compile(r"<value><int>([1-9][0-9]{0,8})</int></value>\n")
-_BOOK = re.compile(
-    rf"<value><struct>\n<member>\n<name>id</name>\n{_INT.pattern}</member>\n"
+_INT = r"<value><int>([1-9][0-9]{0,8})</int></value>\n"
+_BOOK = (
+    rf"<value><struct>\n<member>\n<name>id</name>\n{_INT}</member>\n"
     r"<member>\n<name>name</name>\n<value><string>([^<>\r\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*)"
     r"</string></value>\n</member>\n</struct></value>\n"
 )
-_OTHER_REFERENCE = re.compile("&(?!(?:amp|lt|gt);)")
+_OTHER_REFERENCE = "&(?!(?:amp|lt|gt);)"
 
 
 # --- Messages: what goes wrong, in words for people ----------------------------------------------
@@ -755,7 +751,7 @@ _HTTP_HINTS = {
 # Odoo commits, runs what waits for that, and writes the reply. What fails then is reported like a
 # refusal: a value that can't be marshalled, such as the None of a method that forgets its return,
 # is one. The traceback shows it (seen on Odoo 14 and 19).
-_AFTER_COMMIT = re.compile(
+_AFTER_COMMIT = (
     r'cannot marshal |xmlrpc.client\.py", line [0-9]+, in dumps'
     r"|self\._cnx\.commit\(\)|self\.postcommit\.run\(\)|in signal_changes"
 )
@@ -794,7 +790,7 @@ def _refusal(
     """
     text = str(fault.faultString)
     message = _one_line(hide(text))
-    if error_if_lost is UnknownOutcomeError and _AFTER_COMMIT.search(text):
+    if error_if_lost is UnknownOutcomeError and re.search(_AFTER_COMMIT, text):
         return error_if_lost(f"{url} does not say what became of the change: {message}")
     if fault.faultCode == 3 and "Too many login failures" in text:
         return _LockedOutError(message, "wait a minute before you try again")

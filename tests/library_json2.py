@@ -17,6 +17,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import ssl
 import sys
 import xmlrpc.client
@@ -119,7 +120,7 @@ class _Service:
             error = f"wrong API key, or a password, for {url}, database {self._api.db!r}"
             raise LoginError(error, NO_KEY)
         # Where it was not expected, its type is of interest, too: the traceback ends with it.
-        whole = status == 500 or not message or _AFTER_COMMIT.search(debug)
+        whole = status == 500 or not message or re.search(_AFTER_COMMIT, debug)
         code = CODES.get(name, 1 if status == 500 else 2)
         traceback = RuntimeError(self._api._hide_password(debug))
         raise xmlrpc.client.Fault(code, debug if whole else message) from traceback
