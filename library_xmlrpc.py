@@ -519,15 +519,15 @@ class _Transport(xmlrpc.client.Transport):
                 if first.startswith(b"\x15\x03"):  # an alert
                     raise _NotSentError("no valid answer from", _TLSAlert())
                 self.may_want_tls = not first
-            response = client.getresponse()
-            try:
-                body = _body(response)
-            except Exception:
-                if response.status == 200:
-                    raise
-                body = bytearray()
-            else:  # after 1xx there is more to come
-                keep = response.status >= 200 and not response.will_close
+            with client.getresponse() as response:
+                try:
+                    body = _body(response)
+                except Exception:
+                    if response.status == 200:
+                        raise
+                    body = bytearray()
+                else:  # after 1xx there is more to come
+                    keep = response.status >= 200 and not response.will_close
             return response, body
         finally:
             if keep:
