@@ -31,6 +31,7 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 
 from library_xmlrpc import (
+    FIRST_PAGE,
     BookNotFoundError,
     ConnectError,
     LibraryAPI,
@@ -106,10 +107,12 @@ EXIT_STATUS = {ConfigError: 2, ConnectError: 3, LoginError: 3, UnknownOutcomeErr
 
 
 def list_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
-    for book in api.iter_books(args.title, args.limit):
+    for count, book in enumerate(api.iter_books(args.title, args.limit), start=1):
         id, name = book["id"], book["name"]
         line = console.line(f"{id} {name}", id, name, if_quiet=f"{id}")
         sys.stdout.write(line)  # print would take four times as long
+        if not count % FIRST_PAGE:  # Python 3.14 would keep several pages before it writes any
+            sys.stdout.flush()
     return 0
 
 

@@ -26,7 +26,9 @@ import sys
 import time
 import xmlrpc.client
 import zlib
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import unquote_to_bytes
 
 TYPE_CHECKING = False  # importing it from typing would cost each command 5 ms
 if TYPE_CHECKING:
@@ -119,7 +121,8 @@ class LibraryAPI:
     Args:
         host, port: of the server's HTTP service.
         db, user, pwd: the database, and a login to it; `pwd` is a password or an API key.
-        scheme: "http" or "https"; https is verified against the system's trust store.
+        scheme: "http" or "https"; https is verified against the system's trust store, and goes
+            through the proxy that https_proxy names.
         timeout: seconds for each call as a whole, however slowly bytes come. (Looking up the
             host's name is left to the system's resolver and its own limits.) It can be set later.
         uid_cache: a file to remember the user's id in, or None. It must be a file of this
@@ -171,8 +174,7 @@ class LibraryAPI:
     @property
     def url(self) -> str:
         """The server's, without a path."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{_authority(self.host, self.port)}"
 
     def version(self) -> dict[str, Any]:
         """The server's version, as Odoo's `common.version` gives it; needs no login."""
@@ -351,25 +353,59 @@ class LibraryAPI:
         except LibraryError:  # an edition's
             raise
         except xmlrpc.client.Fault as fault:
-            refusal = _refusal(fault, self.url, error_if_lost, self._hide_password)
-            fault.faultString = self._hide_password(str(fault.faultString))  # --debug shows it
-            raise refusal from fault
+            raise self._refusal(fault, error_if_lost) from fault
         except xmlrpc.client.ProtocolError as error:
-            raise _status_error(error, self.url, error_if_lost, self._hide_password) from error
+            raise self._status_error(error, error_if_lost) from error
         except _NotSentError as error:
-            raise self._failure(ConnectError, f"{error}", error.reason) from error.reason
+            what, reason, hint = str(error), error.reason, error.hint
+            raise self._failure(ConnectError, what, reason, hint) from reason
         except Exception as error:  # each malformed reply trips over something else
             raise self._failure(error_if_lost, "no valid answer from", error) from error
 
-    def _failure(self, kind: type[LibraryError], what: str, error: Exception) -> LibraryError:
-        """The error for an exception, with its reason in words for people."""
+    def _refusal(
+        self, fault: xmlrpc.client.Fault, error_if_lost: type[LibraryError]
+    ) -> LibraryError:
+        """The error for a fault. Odoo's codes: 1 traceback, 2 message, 3 login, 4 rights."""
+        raw = str(fault.faultString)  # to decide by: "***" for the password may hide a part of it
+        text = fault.faultString = self._hide_password(raw)  # which a traceback shows
+        message = _one_line(text)
+        if error_if_lost is UnknownOutcomeError and re.search(_AFTER_COMMIT, raw):
+            return error_if_lost(f"{self.url} does not say what became of the change: {message}")
+        if fault.faultCode == 3 and "Too many login failures" in raw:
+            return _LockedOutError(message, "wait a minute before you try again")
+        if fault.faultCode == 3:
+            return LoginError(message)
+        hint = ""
+        if re.search(f"{MODEL}'? (doesn't|does not) exist", raw):
+            hint = "install the library_app module, which has the books, on the server"
+        return ServerError(message, hint, fault.faultCode, text)
+
+    def _status_error(
+        self, error: xmlrpc.client.ProtocolError, error_if_lost: type[LibraryError]
+    ) -> LibraryError:
+        """The error for an HTTP status. After 3xx and 4xx the request was not carried out."""
+        code, location = error.errcode, error.headers.get("Location")
+        status, hint = _status(code), _HTTP_HINTS.get(code, "")
+        if not 300 <= code < 500:
+            return error_if_lost(f"no valid answer from {self.url}: {status}", hint)
+        if code == 400 and self.scheme == "http":
+            hint = _USE_HTTPS
+        if code < 400 and location:
+            status += f": {re.sub('//[^/]*@', '//', self._hide_password(location))}"
+            hint = "no redirection is followed; if scheme, host or port differ, use those"
+        return ConnectError(f"{self.url} answers {status}", hint)
+
+    def _failure(
+        self, kind: type[LibraryError], what: str, error: Exception, hint: str = ""
+    ) -> LibraryError:
+        """The error for any other exception, with a hint of its own or the one in _REASONS."""
         words = ((reason, hint) for types, reason, hint in _REASONS if isinstance(error, types))
-        reason, hint = next(words)
+        reason, usual_hint = next(words)
         if "WRONG_VERSION_NUMBER" in str(error):  # of TLS
-            hint = "if the server speaks plain HTTP, use http://"
+            usual_hint = "if the server speaks plain HTTP, use http://"
         elif isinstance(error, ConnectionError) and self._transport.may_want_tls:
-            hint = hint or _USE_HTTPS
-        return kind(f"{what} {self.url}: {reason.format(error)}", hint)
+            usual_hint = usual_hint or _USE_HTTPS
+        return kind(f"{what} {self.url}: {reason.format(error)}", hint or usual_hint)
 
     def _hide_password(self, text: str) -> str:
         return mask(text, self.user, self._pwd)
@@ -443,13 +479,14 @@ def _remember_uid(cache: str, uid: int) -> None:
 class _NotSentError(Exception):
     """No server can have read the whole request, or acted on it. `reason` says why."""
 
-    def __init__(self, what: str, reason: Exception) -> None:
+    def __init__(self, what: str, reason: Exception, hint: str = "") -> None:
         super().__init__(what)
         self.reason = reason
+        self.hint = hint
 
 
 class _BadReply(Exception):
-    """What came is no answer to the call."""
+    """What came is no answer to the call, or no proxy is to be had. The text says why."""
 
 
 class _TLSAlert(Exception):
@@ -475,10 +512,7 @@ class _Transport(xmlrpc.client.Transport):
         }
         self.may_want_tls = scheme == "http"  # the server, as long as it has not answered
         self._kept: list[_Connection] = []
-
-    def __del__(self) -> None:
-        for connection in vars(self).get("_kept", ()):  # none if Ctrl-C came in the constructor
-            connection.end()
+        self._finalizer: Any = None
 
     def request(
         self, host: Any, handler: str, request_body: Any, verbose: bool = False
@@ -531,10 +565,19 @@ class _Transport(xmlrpc.client.Transport):
             return response, body
         finally:
             if keep:
-                connection.idle_since = time.monotonic()
-                self._kept.append(connection)
+                self._keep(connection)
             else:
                 connection.end()
+
+    def _keep(self, connection: _Connection) -> None:
+        """Keep a connection for a next call, or until this transport is gone."""
+        if not self._finalizer:
+            from weakref import finalize
+
+            # Not __del__: in a cycle Python may come to the sockets first, with a ResourceWarning.
+            self._finalizer = finalize(self, _end_all, self._kept)
+        connection.idle_since = time.monotonic()
+        self._kept.append(connection)
 
     def _take(self) -> _Connection | None:
         """A kept connection that is as good as a new one, if there is any."""
@@ -546,10 +589,18 @@ class _Transport(xmlrpc.client.Transport):
         return connection
 
     def _connect(self, deadline: float) -> _Connection:
-        """Connect to the first of the host's addresses that answers in its share of the time."""
+        """Connect to the first of the host's addresses that answers in its share of the time.
+
+        With https the host is the proxy that the environment names, if it does.
+        """
         deadline = min(deadline, time.monotonic() + CONNECT_SECONDS)
-        host, port = self._address
+        what, hint, (host, port) = "cannot connect to", "", self._address
         try:
+            proxy = _find_proxy(_authority(host, port)) if self._scheme == "https" else None
+            if proxy:
+                host, port, headers = proxy
+                what = f"cannot connect through the proxy http://{_authority(host, port)} to"
+                hint = _PROXY_HINT
             # A host as bytes spares Python the import of its codec for international names.
             name: Any = host.encode()
             addresses = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
@@ -558,19 +609,73 @@ class _Transport(xmlrpc.client.Transport):
             try:
                 # http.client sends head and body apart; the body is not to wait for the head's ACK.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if proxy:
+                    self._tunnel(sock, headers, deadline)
+                    hint = ""  # what fails now is not the proxy's
                 if self._scheme == "https":
                     sock.settimeout(_seconds_until(deadline))
-                    sock = self._tls.wrap_socket(sock, server_hostname=host)
+                    sock = self._tls.wrap_socket(sock, server_hostname=self._address[0])
                 return _Connection(sock)
             except BaseException:
                 sock.close()
                 raise
         except Exception as error:
-            raise _NotSentError("cannot connect to", error) from error
+            raise _NotSentError(what, error, hint) from error
+
+    def _tunnel(self, sock: socket.socket, headers: dict[str, str], deadline: float) -> None:
+        """Ask the proxy at the other end of `sock` to connect it to the server."""
+        connection = _Connection(sock)
+        connection.wire.deadline = deadline
+        client = http.client.HTTPConnection(*self._address)
+        client.sock = connection
+        client.request("CONNECT", _authority(*self._address), headers=headers)
+        try:
+            with client.getresponse() as response:
+                status = response.status
+        except http.client.HTTPException:  # whose text may be what we sent, login and all
+            raise _BadReply("the proxy does not answer in HTTP") from None
+        if not 200 <= status < 300:
+            raise _BadReply(f"the proxy answers {_status(status)}")
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
         return ssl.create_default_context()
+
+
+def _authority(host: str, port: int) -> str:
+    """Host and port, as they stand in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _find_proxy(server: str) -> tuple[str, int, dict[str, str]] | None:
+    """Host and port of the proxy for a server with https, and the headers that it needs, if any.
+
+    https_proxy, all_proxy and no_proxy are read as urllib.request does.
+    """
+    if not any(name.lower() in ("https_proxy", "all_proxy") for name in os.environ):
+        return None
+    from urllib.request import getproxies, proxy_bypass
+
+    proxies = getproxies()
+    kind = "https" if "https" in proxies else "all"
+    if kind not in proxies or proxy_bypass(server):
+        return None
+    # Login, host and port, of which only the host has to be there. The scheme may be missing.
+    pattern = r"(?:http://|(?![\w+.-]+://))(?:(.*)@)?([\w.-]+|\[[\w.:%]+\])(?::([0-9]{1,5}))?/?"
+    found = re.fullmatch(f"(?ai){pattern}", proxies[kind])
+    if not found or not 0 < int(found[3] or 80) < 65536:  # it is not shown: it may hold a password
+        raise _BadReply(f"{kind}_proxy has to be {_PROXY_FORM} (no https, no socks)")
+    login, host, port = found.groups()
+    headers = {}
+    if login:
+        octets = unquote_to_bytes(os.fsencode(login if ":" in login else f"{login}:"))
+        headers["Proxy-Authorization"] = f"Basic {b64encode(octets).decode()}"
+    return host.strip("[]"), int(port or 80), headers
+
+
+def _end_all(connections: list[_Connection]) -> None:
+    for connection in connections:
+        connection.end()
 
 
 class _Connection(io.BufferedReader):
@@ -721,6 +826,8 @@ _OTHER_REFERENCE = "&(?!(?:amp|lt|gt);)"
 
 _NO_ODOO = "is that an Odoo server? from Odoo 22 on there is no XML-RPC"
 _USE_HTTPS = "if the server speaks TLS, use https://"
+_PROXY_FORM = "http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
+_PROXY_HINT = f"https_proxy sets the proxy: {_PROXY_FORM}; no_proxy=HOST connects directly"
 _AUTHORITY = "for a private authority, SSL_CERT_FILE has to name a file that holds its certificate"
 
 # What exceptions mean: the first that fits. Text of the server's is in none of them.
@@ -757,49 +864,8 @@ _AFTER_COMMIT = (
 )
 
 
-def _status_error(
-    error: xmlrpc.client.ProtocolError,
-    url: str,
-    error_if_lost: type[LibraryError],
-    hide: Callable[[str], str],
-) -> LibraryError:
-    """The error for an HTTP status other than 200.
-
-    After 3xx and 4xx the request was not carried out.
-    """
-    code, location = error.errcode, error.headers.get("Location")
-    status = f"HTTP {code} {http.client.responses.get(code, '')}".strip()
-    hint = _USE_HTTPS if code == 400 and url.startswith("http:") else _HTTP_HINTS.get(code, "")
-    if not 300 <= code < 500:
-        return error_if_lost(f"no valid answer from {url}: {status}", hint)
-    if code < 400 and location:
-        status += f": {re.sub('//[^/]*@', '//', hide(location))}"
-        hint = "no redirection is followed; if scheme, host or port differ, use those"
-    return ConnectError(f"{url} answers {status}", hint)
-
-
-def _refusal(
-    fault: xmlrpc.client.Fault,
-    url: str,
-    error_if_lost: type[LibraryError],
-    hide: Callable[[str], str],
-) -> LibraryError:
-    """The error for a fault. Odoo's codes: 1 traceback, 2 message, 3 login, 4 rights.
-
-    What the fault means is decided by its own text, of which the password may hide a part.
-    """
-    text = str(fault.faultString)
-    message = _one_line(hide(text))
-    if error_if_lost is UnknownOutcomeError and re.search(_AFTER_COMMIT, text):
-        return error_if_lost(f"{url} does not say what became of the change: {message}")
-    if fault.faultCode == 3 and "Too many login failures" in text:
-        return _LockedOutError(message, "wait a minute before you try again")
-    if fault.faultCode == 3:
-        return LoginError(message)
-    hint = ""
-    if re.search(f"{MODEL}'? (doesn't|does not) exist", text):
-        hint = "install the library_app module, which has the books, on the server"
-    return ServerError(message, hint, fault.faultCode, hide(text))
+def _status(code: int) -> str:
+    return f"HTTP {code} {http.client.responses.get(code, '')}".strip()
 
 
 def _one_line(text: str) -> str:

@@ -1,10 +1,12 @@
-"""A proxy in front of a server, which misbehaves for chosen calls on a real socket.
+"""Proxies on real sockets: in front of a server, and a company's, in front of its clients.
 
-Like nginx it keeps a connection to a client open for the next request, unless told otherwise.
+They misbehave where a test says so. Like nginx, the one in front of a server keeps a connection to
+a client open for the next request, unless told otherwise.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
 import json
@@ -167,6 +169,49 @@ class Proxy:
         if fault:
             fault(exchange)
         return exchange.kept
+
+
+class CompanyProxy(Proxy):
+    """Connects a client with the server that it names, for CONNECT; a fault for "" answers instead.
+
+    The names of all servers stand for 127.0.0.1. Where `login` is set, it is asked for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.login = b""
+        self.requests: list[bytes] = []
+
+    def _answer(self, exchange: Exchange, number: int) -> bool:
+        if exchange.read():
+            self.requests.append(exchange.request)
+            self.faults.get("", self.connect)(exchange)
+        return False
+
+    def connect(self, exchange: Exchange) -> None:
+        method, server, _ = exchange.request.split(b" ", 2)
+        assert method == b"CONNECT"
+        login = b"\r\nProxy-Authorization: Basic %b\r\n" % base64.b64encode(self.login)
+        if self.login and login not in exchange.request:
+            return exchange.send(b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\n\r\n")
+        address = "127.0.0.1", int(server.rpartition(b":")[2])
+        with socket.create_connection(address, timeout=60) as upstream:
+            exchange.send(b"HTTP/1.0 200 Connection established\r\n\r\n")
+            both = (exchange.client, upstream), (upstream, exchange.client)
+            threads = [threading.Thread(target=pump, args=pair, daemon=True) for pair in both]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        return None
+
+
+def pump(source: socket.socket, target: socket.socket) -> None:
+    """Pass on what comes, and its end."""
+    with contextlib.suppress(OSError):
+        while octets := source.recv(65536):
+            target.sendall(octets)
+        target.shutdown(socket.SHUT_WR)
 
 
 def lose_reply(exchange: Exchange) -> None:

@@ -348,7 +348,8 @@ class TLSReuseTests(ConnectionTestCase):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(CERTIFICATES / "good.pem")
         self.proxy = enter(self, Proxy(self.standin.url, context))
-        enter(self, mock.patch.dict(os.environ, SSL_CERT_FILE=f"{CERTIFICATES}/authority.pem"))
+        authority = f"{CERTIFICATES}/authority.pem"
+        enter(self, mock.patch.dict(os.environ, SSL_CERT_FILE=authority, no_proxy="*"))
         login = ("odoo-dev", "admin", "admin")
         self.api = LibraryAPI(*self.proxy.address, *login, scheme="https", timeout=SOON)
 

@@ -47,7 +47,7 @@ class InterruptTests(StandInTestCase, CommandLineTestCase):
             def trace(frame: FrameType, event: str, arg: object, stop: int = number) -> Any:
                 nonlocal lines
                 # Near these, a finalizer of Python's would swallow it, or complain.
-                names = ("close", "end", "__del__", "makefile", "readable")
+                names = ("close", "end", "_end_all", "makefile", "readable")
                 near_finalizers = frame.f_code.co_name in names
                 if frame.f_code.co_filename not in FILES or near_finalizers:
                     return None
