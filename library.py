@@ -92,8 +92,8 @@ MISPLACED = {  # options that are often looked for elsewhere, with what to do in
 }
 
 # What a line of text can't show as it is: control characters, line separators, and what changes
-# the direction in which the rest is shown.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# the direction in which the rest is shown. (isprintable() would also refuse a soft hyphen.)
+_UNPRINTABLE = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 class ConfigError(LibraryError):
@@ -283,7 +283,9 @@ class Console:
 
 def printable(text: str) -> str:
     """`text` on one line, with escapes for what would steer a terminal."""
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    if text.isprintable():
+        return text
+    return re.sub(_UNPRINTABLE, lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def join(*hints: str) -> str:

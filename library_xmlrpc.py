@@ -884,7 +884,8 @@ def _one_line(text: str) -> str:
 
 # What no text of ours can hold: control characters and line separators (a title is one line), the
 # byte-order mark (nobody sees it), and what XML can't carry: surrogates, U+FFFE and U+FFFF.
-_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
+# None of it is printable: most texts need no pattern, which takes a while to compile.
+_FORBIDDEN = "[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]"
 _CHARACTER_NAMES = {
     "\0": "a NUL",
     "\t": "a tab",
@@ -905,7 +906,7 @@ def check_line(text: str, what: str = "a title") -> str:
     """`text`, if it is a line of text that XML can carry; else ValueError."""
     if not isinstance(text, str):
         raise ValueError(f"{what} must be a str, not {type(text).__name__}")
-    found = _FORBIDDEN.search(text)
+    found = None if text.isprintable() else re.search(_FORBIDDEN, text)
     if found:  # the message does not show the text, which may be a password
         code = ord(found[0])
         name = _CHARACTER_NAMES.get(found[0], f"the character U+{code:04X}")
