@@ -575,8 +575,8 @@ class TitleFile:
     `lines` has the number and the title of each line that is not blank.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.path = path = args.file
         self.name = "standard input" if path == "-" else path
         self.lines: list[tuple[int, str]] = []
         errors = []
@@ -596,8 +596,8 @@ class TitleFile:
             message, remedy = errors[0]
             more = f" (lines with such errors: {len(errors)})" if len(errors) > 1 else ""
             source = "" if path == "-" else f" < {quote(path)}"
-            hint = f"try: {remedy}{source} | {typed()} add --file -" if remedy else ""
-            raise ConfigError(message + more, hint)
+            again = to_type(args, "add", "--file", "-")
+            raise ConfigError(message + more, remedy and f"try: {remedy}{source} | {again}")
 
     def _read(self) -> bytes:
         """What is in the file, in UTF-8."""
@@ -704,7 +704,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = command.add_argument
     add("title", metavar="TITLE", nargs="?", type=title, help="the title")
     help = 'add the title on each line, in UTF-8; "-": standard input'
-    add("--file", metavar="FILE", type=TitleFile, action=_Once, help=help)
+    add("--file", metavar="FILE", action=_Once, help=help)
     add("--from-line", metavar="N", type=line, help="begin at line N of FILE")
 
     add = add_command(commands, set_title, "set", "ID TITLE", "change a book's title").add_argument
@@ -725,26 +725,32 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         check_options_before_command(argv)  # argparse takes the value of one for the command
         raise
     check_options(rest, args.command)
-    # What stands behind an option, argparse may leave over.
-    if args.command == "del":
-        args.ids += [parse(parse_number, text, "ID") for text in rest]
-    elif rest and args.title is None:
-        args.title = parse(check_title, rest.pop(0), "TITLE")
-    if rest and args.command != "del":
-        title = " ".join((args.title, *rest))
-        raise ConfigError(f'more than one title; quote one that has spaces: "{title}"')
     if args.quiet and args.json:
         raise ConfigError("--quiet and --json exclude each other")
-    if args.command == "add" and args.title and args.file:
-        raise ConfigError("TITLE and --file exclude each other")
-    if args.command == "add" and args.from_line and not args.file:
-        raise ConfigError("--from-line goes with --file")
-    # Not left to argparse, which would complain of this before it does of an unknown option.
-    if args.command == "set" and not args.title:
+    # What stands behind an option, argparse may have left over.
+    if args.command == "del":
+        args.ids += [parse(parse_number, text, "ID") for text in rest]
+        return args
+    if args.title is None and rest:
+        args.title = parse(check_title, rest.pop(0), "TITLE")
+    if rest:
+        title = " ".join((args.title, *rest))
+        raise ConfigError(f'more than one title; quote one that has spaces: "{title}"')
+    if args.command == "set" and args.title is None:
         raise ConfigError("TITLE is missing", f"see {program()} set --help")
-    if args.command == "add" and not (args.title or args.file):
-        raise ConfigError("TITLE or --file is missing", f"see {program()} add --help")
+    if args.command == "add":
+        check_file(args)
     return args
+
+
+def check_file(args: argparse.Namespace) -> None:
+    """Read the file of titles, if there is one in the place of a title."""
+    if (args.title is None) == (args.file is None):
+        raise ConfigError("give either TITLE or --file FILE", f"see {program()} add --help")
+    if args.file is not None:
+        args.file = TitleFile(args)
+    elif args.from_line:
+        raise ConfigError("--from-line goes with --file")
 
 
 def check_options(words: Sequence[str], command: str = "") -> None:

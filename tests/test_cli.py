@@ -144,6 +144,13 @@ class CommandTests(CommandLineTestCase):
                     self.check("add", "--file", path, status=2, err=err)
         self.assertEqual(self.standin.requests, [])
 
+    def test_a_remedy_has_the_settings(self) -> None:
+        path = self.write_file(b"a\tb")
+        hint = f"""try: tr '\\t' ' ' < "{path}" | library.py --user "eva" add --file -\n"""
+        self.check(
+            *("add", "--file", path, "--user", "eva"), status=2, err=re.compile(re.escape(hint))
+        )
+
     def test_a_file_in_utf_16(self) -> None:
         for encoding, mark in (("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff")):
             path = self.write_file(mark + "Émile\r\n漢字 🐳\r\n".encode(encoding))
@@ -416,10 +423,10 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
         for argv, err in (
             ((), "the following arguments are required: COMMAND"),
             (("remove",), "argument COMMAND: invalid choice: 'remove' .*"),
-            (("add",), "TITLE or --file is missing"),
+            (("add",), "give either TITLE or --file FILE"),
             (("set", "1"), "TITLE is missing"),
             (("del",), "the following arguments are required: ID"),
-            (("add", "Emma", "--file", path), "TITLE and --file exclude each other"),
+            (("add", "Emma", "--file", path), "give either TITLE or --file FILE"),
             (("add", "--file", path, "--file", path), "more than one --file"),
             (("add", "Moby", "Dick"), quote),
             (("set", "1", "Moby", "Dick"), quote),
@@ -435,7 +442,7 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
             (("list", "--lim", "1"), "unknown option: --lim"),
             (("list", "--\x1b[2J"), r"unknown option: --\\x1b\[2J"),
             (("add", "--from-line", "2", "Emma"), "--from-line goes with --file"),
-            (("add", "--from-line", "2"), "--from-line goes with --file"),
+            (("add", "--from-line", "2"), "give either TITLE or --file FILE"),
             (("del", "1", "-q", "x", "2"), "ID must be a number .*, not 'x'"),
         ):
             with self.subTest(argv):
