@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import signal
 
-# Until `command` decides what a signal does, Ctrl-C ends Python at once: no traceback of an import.
+# Until `command`, at the end, decides what a signal does, Ctrl-C ends Python at once: the imports
+# show no traceback.
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -55,9 +56,10 @@ if TYPE_CHECKING:
 
 __version__ = "1.0.0"
 
-BATCH = 1000  # titles in one transaction of `add --file`, and the characters in them all: their
-BATCH_CHARACTERS = 80_000  # request is below half a MiB whatever they are (nginx takes one MiB)
-BATCH_IDS = 10_000  # in one transaction of `del`, whose request is no larger
+# Of one transaction. Its request stays below half a MiB: nginx refuses more than one by default.
+BATCH = 1000  # titles of `add --file`
+BATCH_CHARACTERS = 80_000  # in these titles, whatever they are
+BATCH_IDS = 10_000  # of `del`
 
 TERMINAL = "CONIN$" if os.name == "nt" else "/dev/tty"
 
@@ -82,7 +84,7 @@ REMEDIES = {
     "\r": r"tr '\r' '\n'",  # line ends of old
 }
 
-RUN_AGAIN = "it may have been done: wait a little and run the same again, which does no harm"
+RUN_AGAIN = "the change may have been made: wait a little and run it again, which does no harm"
 DASH = 'put "--" before a title that begins with a dash'
 MISPLACED = {  # options that are often looked for elsewhere, with what to do instead
     "--limit": "it goes after the command list",
@@ -111,7 +113,7 @@ def list_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> i
         id, name = book["id"], book["name"]
         line = console.line(f"{id} {name}", id, name, if_quiet=f"{id}")
         sys.stdout.write(line)  # print would take four times as long
-        if not count % FIRST_PAGE:  # Python 3.14 would keep several pages before it writes any
+        if not count % FIRST_PAGE:  # show a page when it is there: Python 3.14 buffers several
             sys.stdout.flush()
     return 0
 
@@ -119,7 +121,8 @@ def list_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> i
 def add_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
     if args.file:
         return add_lines(args, api, console)
-    with console.change(f"wait a little, then look whether it was added: {to_list(args)}"):
+    look = f"wait a little, then look: {list_command(args, args.title)}"
+    with console.change(f"the book may have been added: {look}"):
         id = api.create(args.title)
     console.print_added([id], [args.title])
     return 0
@@ -128,26 +131,27 @@ def add_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> in
 def add_lines(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
     """Add the titles of a file in batches. What is printed is stored."""
     lines = [line for line in args.file.lines if line[0] >= (args.from_line or 1)]
+    console.show_progress(f"0 of {len(lines)} added" if lines else f"no title in {args.file.name}")
     size = min(BATCH, BATCH_CHARACTERS // max((len(title) for _, title in lines), default=1))
-    progress, started = f"0 of {len(lines)} added", time.monotonic()
-    to_resume = ""  # before the first batch nothing was changed
+    started = time.monotonic()
+    resume_here = ""  # before the first batch nothing was changed
     for start in range(0, len(lines), size):
-        console.show_progress(progress)
         numbers, titles = zip(*lines[start : start + size])
         added = start + len(titles)
-        at_next = to_add(args, numbers[-1] + 1) if added < len(lines) else ""
+        resume_next = resume_hint(args, numbers[-1] + 1) if added < len(lines) else ""
         if_unknown = (
             f"lines {numbers[0]} to {numbers[-1]} of {args.file.name} were added, or none of them: "
-            f"wait a little, then look for the first: {to_list(args, titles[0])}; "
-            f"if it is there, {at_next or 'all is done'}; if not, {to_add(args, numbers[0])}"
+            f"wait a little, then look for the first: {list_command(args, titles[0])}; "
+            f"if it is there, {resume_next or 'all is done'}; "
+            f"if not, {resume_hint(args, numbers[0])}"
         )
-        with console.change(if_unknown, if_refused=to_resume):
+        with console.change(if_unknown, if_not_made=resume_here):
             ids = api.create_many(titles)
-        to_resume = at_next
-        console.print_added(ids, titles, to_resume)
+        resume_here = resume_next
+        console.print_added(ids, titles, resume_here)
         seconds = time.monotonic() - started
-        progress = f"{added} of {len(lines)} added, {added / seconds:.0f} a second"
-    console.show_progress(progress if lines else f"no title in {args.file.name}", end="\n")
+        console.show_progress(f"{added} of {len(lines)} added, {added / seconds:.0f} a second")
+    console.keep_progress()
     return 0
 
 
@@ -186,8 +190,8 @@ class Console:
     def __init__(self) -> None:
         self.quiet = self.json = False
         self.if_stopped = ""
-        self._has_changed = False  # whether a change was made
-        self._has_progress = False  # whether progress is shown in the line of the cursor
+        self._has_changed = False  # a book: that nothing was changed would not be so any more
+        self._progress = ""  # which stands in the line of the cursor
 
     def line(self, sentence: str, id: int, name: str | None = None, if_quiet: str = "") -> str:
         """What to print of a book, with the line's end; nothing where the options want nothing."""
@@ -200,18 +204,18 @@ class Console:
         return f"{text}\n" if text else ""
 
     @contextlib.contextmanager
-    def change(self, if_unknown: str, if_refused: str = "") -> Iterator[None]:
-        """A call that changes something, with what to tell the user about it.
+    def change(self, if_unknown: str, if_not_made: str = "") -> Iterator[None]:
+        """For a call that changes something: what to tell the user if it fails.
 
-        `if_unknown` is for a call of which nobody knows whether it was carried out, `if_refused`
-        for one that was not.
+        `if_unknown` is for a change that may have been made, `if_not_made` for one that was not.
         """
         self.if_stopped = if_unknown
         try:
             yield
-        except LibraryError as error:
-            if not isinstance(error, UnknownOutcomeError):
-                self.if_stopped = if_refused
+        except UnknownOutcomeError:
+            raise
+        except LibraryError:
+            self.if_stopped = if_not_made
             raise
 
     def print_added(self, ids: Sequence[int], titles: Sequence[str], to_resume: str = "") -> None:
@@ -239,19 +243,25 @@ class Console:
             discard(sys.stdout)  # the reader has seen enough, and all is done
         self.if_stopped = to_resume
 
-    def show_progress(self, text: str, end: str = "\r") -> None:
-        """Show `text` on a terminal in place of the text before. Where `end` is "\\n" it stays."""
+    def show_progress(self, text: str) -> None:
+        """Show `text` on a terminal, in place of the text before."""
         if sys.stderr.isatty() and not self.quiet:
             self._wipe_progress()
-            sys.stderr.write(f"{text}{end}")
+            sys.stderr.write(f"{text}\r")
             sys.stderr.flush()
-            self._has_progress = end == "\r"
+            self._progress = text
+
+    def keep_progress(self) -> None:
+        """Let the progress stay, as the last word."""
+        if self._progress:
+            self._progress = ""
+            sys.stderr.write("\n")
 
     def _wipe_progress(self) -> None:
-        if self._has_progress:
+        if self._progress:
+            self._progress = ""
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
-            self._has_progress = False
 
     def complain(self, *messages: str) -> None:
         """Print messages, a line each, on standard error."""
@@ -264,7 +274,7 @@ class Console:
 
     def fail(self, error: LibraryError) -> int:
         """Say what went wrong and what to do, and give the exit status that says so too."""
-        self.complain(f"error: {error}", join(self.if_stopped, error.hint))
+        self.complain(f"error: {error}", join(error.hint, self.if_stopped))
         statuses = (status for kind, status in EXIT_STATUS.items() if isinstance(error, kind))
         status = next(statuses, 1)
         # 3 promises that nothing was changed. What stops part-way could not all be done: 1.
@@ -300,27 +310,26 @@ def format_ids(ids: Sequence[int]) -> str:
 
 
 def discard(stream: Any) -> None:
-    """Send what is left of a stream nowhere: Python's flush at exit would fail once more."""
+    """Discard what a stream still holds. Otherwise Python's flush at exit fails again."""
     with open(os.devnull, "w") as devnull:
         os.dup2(devnull.fileno(), stream.fileno())
 
 
-def to_list(args: argparse.Namespace, title: str = "") -> str:
-    """The command that lists the books with this title, or with that of the arguments."""
-    title = title or args.title
-    return to_type(args, "list", *["--"] * title.startswith("-"), quote(title))
+def list_command(args: argparse.Namespace, title: str) -> str:
+    """The command that lists the books with this title."""
+    return full_command(args, "list", *["--"] * title.startswith("-"), quote(title))
 
 
-def to_add(args: argparse.Namespace, number: int) -> str:
+def resume_hint(args: argparse.Namespace, number: int) -> str:
     """How to go on with the file at its line of this number."""
     flags = [f"--{name}" for name in ("quiet", "json") if getattr(args, name)]
     words = "add", *flags, "--file", quote(args.file.path), "--from-line", str(number)
     same_input = " with the same input" if args.file.path == "-" else ""
-    return f"go on with: {to_type(args, *words)}{same_input}"
+    return f"go on with: {full_command(args, *words)}{same_input}"
 
 
-def to_type(args: argparse.Namespace, *words: str) -> str:
-    """A command for the user to type, which has the settings that they gave as options."""
+def full_command(args: argparse.Namespace, *words: str) -> str:
+    """A command for the user to type, with the settings that they gave as options."""
     names = [name for name in (*DEFAULTS, "config", "profile") if getattr(args, name) is not None]
     settings = (word for name in names for word in (f"--{name}", quote(getattr(args, name))))
     return " ".join((typed(), *settings, *words))
@@ -374,11 +383,12 @@ class Settings:
     def explain(self, error: LibraryError) -> None:
         """Add to an error's hint where the settings are from that it may be due to."""
         if isinstance(error, LoginError):
-            origins = (f"{name} from {self._origins[name]}" for name in ("password", "user", "db"))
+            names = ("password", "password"), ("user", "user"), ("database", "db")
+            origins = (f"{word} from {self._origins[name]}" for word, name in names)
             error.hint = join(", ".join(origins), error.hint)
         elif isinstance(error, ConnectError) and self._origins["url"] == "the default":
-            profiles = f" ({', '.join(self._profiles)})" if self._profiles else ""
             hint = "no server was set, so this is the default: set --url, ODOO_URL or --profile"
+            profiles = f" (there are: {', '.join(self._profiles)})" if self._profiles else ""
             error.hint = join(error.hint, hint + profiles)
 
 
@@ -395,17 +405,17 @@ def find_settings(args: argparse.Namespace, console: Console) -> Settings:
     options = {name: (given[name], f"--{name}") for name in DEFAULTS if given[name] is not None}
     env = os.environ
     environment = {name: (env[key], key) for key, name in VARIABLES.items() if env.get(key)}
-    path, sections, profile = read_profiles(args)
-    common, own = (read_section(sections, name, path, console) for name in ("DEFAULT", profile))
-    sources = [{**common, **own}, environment]
-    if args.profile is None:
-        sources.reverse()
+    path, sections, name = read_profiles(args)
+    common = read_section(sections, "DEFAULT", path, console)
+    own = read_section(sections, name, path, console) if name != "DEFAULT" else common
+    profile = {**common, **own}
+    is_named = args.profile is not None
     found = {name: (value, "the default") for name, value in DEFAULTS.items()}
-    for source in (*reversed(sources), options):
+    for source in [environment, profile] if is_named else [profile, environment]:
         found.update(source)
+    found.update(options)
     settings = Settings(found, list(sections))
-    named = args.profile is not None
-    settings.set_password(choose_password(environment, common, own, found["url"], named))
+    settings.set_password(choose_password(environment, common, own, found["url"], is_named))
     return settings
 
 
@@ -424,12 +434,15 @@ def choose_password(
     """
     profile = own if own.keys() & {"url", "password"} else common
     profile_url = own.get("url") or common.get("url") or (DEFAULTS["url"], "the default")
-    places = [(profile, profile_url), (environment, environment.get("url", url))]
-    for source, password_url in places if profile_first else reversed(places):
+    places = [(environment, environment.get("url", url)), (profile, profile_url)]
+    if profile_first:
+        places.reverse()
+    for source, password_url in places:
         if "password" in source:
             if parse(parse_url, *password_url) != parse(parse_url, *url):
+                origin = source["password"][1]
                 raise ConfigError(
-                    f"{url[1]}: {source['password'][1]} is for {password_url[0]} alone",
+                    f"{origin} is for {password_url[0]}, not for {url[0]} ({url[1]})",
                     f"set ODOO_URL to {url[0]} and ODOO_PASSWORD, and leave out --url and "
                     "--profile; or write a profile with this url and its password",
                 )
@@ -466,7 +479,7 @@ def parse_url(text: str, origin: str) -> tuple[str, str, int]:
 
 def parse_seconds(text: str, origin: str) -> float:
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or not 0 < float(text) <= 1e6:
-        raise ValueError(f"{origin} must be seconds from above 0 to 1000000, not {text!r}")
+        raise ValueError(f"{origin} must be seconds, more than 0 and up to 1000000, not {text!r}")
     return float(text)
 
 
@@ -498,7 +511,8 @@ def ask_password(whose: str) -> str:
 def xdg_folder(variable: str, default: str) -> str:
     folder = os.environ.get(variable, "")
     folder = folder if os.path.isabs(folder) else os.path.expanduser(default)
-    return folder if os.path.isabs(folder) else os.devnull  # no home: nothing is read or kept
+    # Without a home, a path where nothing can be read or kept.
+    return folder if os.path.isabs(folder) else os.devnull
 
 
 def read_profiles(args: argparse.Namespace) -> tuple[str, dict[str, dict[str, str]], str]:
@@ -506,11 +520,9 @@ def read_profiles(args: argparse.Namespace) -> tuple[str, dict[str, dict[str, st
     default = os.path.join(xdg_folder("XDG_CONFIG_HOME", "~/.config"), "library", "library.ini")
     path = default if args.config is None else args.config
     name = os.environ.get("ODOO_PROFILE", "") if args.profile is None else args.profile
-    asked_for = name or args.profile is not None
-    if args.config is None and not asked_for and not os.path.exists(path):
-        return path, {}, ""
-    sections = read_ini(path)
-    if asked_for and name not in sections:
+    is_missing = args.config is None and not os.path.exists(path)
+    sections = {} if is_missing else read_ini(path)
+    if (name or args.profile is not None) and name not in sections:
         origin = "ODOO_PROFILE" if args.profile is None else "--profile"
         names = ", ".join(sections) or "none"
         raise ConfigError(f"{origin}: no profile {name!r} in {path}, which has: {names}")
@@ -523,16 +535,16 @@ def read_section(
     """The settings of a section of the profiles."""
     keys = sections.get(section, {})
     where = f"in [{section}] of {path}"
-    for key in keys.keys() - KNOWN_KEYS:
+    for key in sorted(keys.keys() - KNOWN_KEYS):
         console.complain(f"warning: unknown key {key} {where}")
     source = {}
     for setting, aliases in PROFILE_KEYS.items():
         key = next((alias for alias in aliases if keys.get(alias)), "")
         if key:
-            source[setting] = keys[key], f"the key {key} {where}"
-            if key == "server":  # to a client of another kind it names the way in as well
-                url = re.sub("/(web|jsonrpc|xmlrpc(/2)?|json/2)/?$", "", keys[key])
-                source[setting] = url, f"the key {key} {where}"
+            value = keys[key]
+            if key == "server":  # which may end with the path that ERPpeek and Odooly use
+                value = re.sub("/(web|jsonrpc|xmlrpc(/2)?|json/2)/?$", "", value)
+            source[setting] = value, f"the key {key} {where}"
     parts = [part for part in URL_PARTS if part in keys]
     if parts and "url" in source:
         console.complain(f"warning: {source['url'][1]} counts, not {', '.join(parts)}")
@@ -558,11 +570,12 @@ def read_ini(path: str) -> dict[str, dict[str, str]]:
         raise ConfigError(f"cannot read {path}: {reason}") from None
     except configparser.Error as error:
         line = getattr(error, "lineno", 0) or getattr(error, "errors", [(0,)])[0][0]
-        what = "not KEY = VALUE in a [SECTION], or there twice"
+        what = "must be KEY = VALUE in a [SECTION], and each only once"
         raise ConfigError(f"{path}, line {line}: {what}") from None
     sections = {section: dict(ini[section]) for section in ini.sections()}
     if others_can and any({"password", "api_key"} & keys.keys() for keys in sections.values()):
-        raise ConfigError(f"{path} holds a password, and others can read it", f"chmod 600 '{path}'")
+        hint = f"chmod 600 {quote(path)}"
+        raise ConfigError(f"{path} holds a password, and others can read it", hint)
     return sections
 
 
@@ -594,9 +607,9 @@ class TitleFile:
                 errors.append((str(error), next(remedies, "")))
         if errors:
             message, remedy = errors[0]
-            more = f" (lines with such errors: {len(errors)})" if len(errors) > 1 else ""
+            more = f" (bad lines in all: {len(errors)})" if len(errors) > 1 else ""
             source = "" if path == "-" else f" < {quote(path)}"
-            again = to_type(args, "add", "--file", "-")
+            again = full_command(args, "add", "--file", "-")
             raise ConfigError(message + more, remedy and f"try: {remedy}{source} | {again}")
 
     def _read(self) -> bytes:
@@ -615,7 +628,7 @@ class TitleFile:
 
 
 def argument(check: Callable[[str, str], T], origin: str) -> Callable[[str], T]:
-    """A type for argparse, whose own errors have other words."""
+    """A `type=` for argparse, which raises ConfigError."""
     return lambda text: parse(check, text, origin)
 
 
@@ -727,7 +740,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     check_options(rest, args.command)
     if args.quiet and args.json:
         raise ConfigError("--quiet and --json exclude each other")
-    # What stands behind an option, argparse may have left over.
+    # argparse may have left over what follows an option.
     if args.command == "del":
         args.ids += [parse(parse_number, text, "ID") for text in rest]
         return args
@@ -801,14 +814,14 @@ def main(argv: Sequence[str] | None = None, backend: Callable[..., LibraryAPI] =
         console.complain("interrupted", console.if_stopped)
         signum = stop.args[0] if stop.args else signal.SIGINT  # see `interrupt`
         return 128 + int(signum)
+    except BrokenPipeError:
+        discard(sys.stdout)
+        if not console.if_stopped:  # the reader has seen enough
+            return 0
+        return console.fail(LibraryError("standard output was closed"))
     except OSError as error:  # of standard output: the API's are LibraryErrors
         discard(sys.stdout)
-        if not isinstance(error, BrokenPipeError):
-            reason = f"cannot write the output: {error.strerror or error}"
-        elif console.if_stopped:
-            reason = "standard output was closed"
-        else:  # the reader has seen enough
-            return 0
+        reason = f"cannot write the output: {error.strerror or error}"
         return console.fail(LibraryError(reason))
 
 

@@ -59,7 +59,7 @@ MAX_ID = 2**31 - 1  # XML-RPC's integers have 32 bits, as PostgreSQL's for Odoo'
 MAX_TEXT = 3000  # characters: as XML, a page of such titles is not larger than a reply may be
 FIRST_PAGE = 1000  # books in the request that a listing begins with
 NEXT_PAGES = 8000  # in the others: with fewer Odoo takes longer, with more we take more memory
-CALLS_AHEAD = 2  # for pages that the reader has not asked for yet
+CALLS_AHEAD = 2  # pages that are fetched before the reader asks for them
 MAX_REPLY = 128 * 2**20  # bytes, unpacked: the ids of nearly four million books
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 4.0  # after which a connection is not used again: many servers close it after 5
@@ -177,7 +177,7 @@ class LibraryAPI:
         return f"{self.scheme}://{_authority(self.host, self.port)}"
 
     def version(self) -> dict[str, Any]:
-        """The server's version, as Odoo's `common.version` gives it; needs no login."""
+        """The server's version, as Odoo's `common.version` gives it. It needs no login."""
         with self._errors(ConnectError):
             return _struct(self._service("common").version())
 
@@ -186,7 +186,7 @@ class LibraryAPI:
         return list(self.iter_books(title, limit))
 
     def iter_books(self, title: str | None = None, limit: int | None = None) -> Iterator[Book]:
-        """The same as an iterator that asks for a page of books at a time.
+        """The books that search_read gives, as an iterator that fetches a page at a time.
 
         No book comes twice, and none is missing that exists all the time, even when others add
         and delete books meanwhile. Pages by offset could not promise that. So the first page comes
@@ -214,8 +214,8 @@ class LibraryAPI:
     def write(self, id: int, title: str) -> bool:
         """Change the title of a book, and give True.
 
-        Raises BookNotFoundError where there is none. This takes a call of its own, before the
-        change: Odoo's `write` answers True for books that do not exist.
+        Raises BookNotFoundError where there is none. It looks first, by a call of its own: Odoo's
+        `write` answers True for books that do not exist.
         """
         values = {"name": check_title(title)}
         if not self._existing([check_number(id)]):
@@ -298,10 +298,9 @@ class LibraryAPI:
     def _execute(self, method: str, args: list[Any], kwargs: dict[str, Any], parse: Parse[T]) -> T:
         """Call a method of the book model, and give what `parse` makes of the reply's value.
 
-        A uid from the cache may be stale. A server that does not know it any more says so in
-        several ways. So after any refusal of such a uid (nothing was changed then) this logs in,
-        and where that gives another uid, calls again. A wrong password is thus tried twice: with
-        the remembered uid, and to log in.
+        A uid from the cache may be stale, which Odoo reports in several ways. So if a call with
+        such a uid is refused, log in. If that gives another uid, call again: a refused call has
+        changed nothing. A wrong password is thus tried twice, by the call and by the login.
         """
         models = self._service("object")
         changes = method in ("create", "write", "unlink")
@@ -319,7 +318,7 @@ class LibraryAPI:
         except (ServerError, LoginError):
             if uid == self._uid and self._uid_is_unproven:
                 self._log_in()
-            if uid == self._uid:  # which neither this nor another thread has changed
+            if uid == self._uid:  # neither we nor another thread got another one
                 raise
             value = execute_kw(self.uid)
         self._uid_is_unproven = False
@@ -367,7 +366,8 @@ class LibraryAPI:
     ) -> LibraryError:
         """The error for a fault. Odoo's codes: 1 traceback, 2 message, 3 login, 4 rights."""
         raw = str(fault.faultString)  # to decide by: "***" for the password may hide a part of it
-        text = fault.faultString = self._hide_password(raw)  # which a traceback shows
+        text = self._hide_password(raw)
+        fault.faultString = text  # a traceback shows it
         message = _one_line(text)
         if error_if_lost is UnknownOutcomeError and re.search(_AFTER_COMMIT, raw):
             return error_if_lost(f"{self.url} does not say what became of the change: {message}")
@@ -392,7 +392,7 @@ class LibraryAPI:
             hint = _USE_HTTPS
         if code < 400 and location:
             status += f": {re.sub('//[^/]*@', '//', self._hide_password(location))}"
-            hint = "no redirection is followed; if scheme, host or port differ, use those"
+            hint = "the server sends you to another URL: use its scheme, host and port"
         return ConnectError(f"{self.url} answers {status}", hint)
 
     def _failure(
@@ -423,7 +423,7 @@ def mask(text: str, user: str, pwd: str) -> str:
 
 
 def _call_ahead(call: Callable[[S], T], arguments: Iterable[S]) -> Iterator[T]:
-    """What `call` gives for each of the arguments, while the next calls are under way.
+    """The results of `call`, in the order of its arguments, with CALLS_AHEAD calls running.
 
     Each runs in a daemon thread, so that a reader who stops early, or Ctrl-C, need not wait for it.
     """
@@ -477,7 +477,7 @@ def _remember_uid(cache: str, uid: int) -> None:
 
 
 class _NotSentError(Exception):
-    """No server can have read the whole request, or acted on it. `reason` says why."""
+    """No server can have acted on the request. `reason` says why."""
 
     def __init__(self, what: str, reason: Exception, hint: str = "") -> None:
         super().__init__(what)
@@ -486,7 +486,7 @@ class _NotSentError(Exception):
 
 
 class _BadReply(Exception):
-    """What came is no answer to the call, or no proxy is to be had. The text says why."""
+    """What came, from a server or a proxy, is not what it must be. The text says why."""
 
 
 class _TLSAlert(Exception):
@@ -650,7 +650,8 @@ def _authority(host: str, port: int) -> str:
 def _find_proxy(server: str) -> tuple[str, int, dict[str, str]] | None:
     """Host and port of the proxy for a server with https, and the headers that it needs, if any.
 
-    https_proxy, all_proxy and no_proxy are read as urllib.request does.
+    https_proxy, all_proxy and no_proxy are read as urllib.request does. Its import takes a while,
+    and is for those alone who have one of these variables.
     """
     if not any(name.lower() in ("https_proxy", "all_proxy") for name in os.environ):
         return None
@@ -748,7 +749,7 @@ class _DeadlineSocket(io.RawIOBase):
 
 
 def _seconds_until(deadline: float) -> float:
-    """Seconds until `deadline`, which is one of time.monotonic(); raises where it is past."""
+    """Seconds until `deadline`, of time.monotonic(). Raises socket.timeout if it has passed."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
         raise socket.timeout("timed out")
@@ -824,22 +825,26 @@ _OTHER_REFERENCE = "&(?!(?:amp|lt|gt);)"
 
 # --- Messages: what goes wrong, in words for people ----------------------------------------------
 
-_NO_ODOO = "is that an Odoo server? from Odoo 22 on there is no XML-RPC"
+_NO_ODOO = "that may be no Odoo server; from Odoo 22 on there is no XML-RPC"
 _USE_HTTPS = "if the server speaks TLS, use https://"
 _PROXY_FORM = "http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
 _PROXY_HINT = f"https_proxy sets the proxy: {_PROXY_FORM}; no_proxy=HOST connects directly"
 _AUTHORITY = "for a private authority, SSL_CERT_FILE has to name a file that holds its certificate"
 
+_CLOSED = (
+    *(ssl.SSLEOFError, ssl.SSLZeroReturnError),
+    *(ConnectionError, http.client.IncompleteRead),
+)
+
 # What exceptions mean: the first that fits. Text of the server's is in none of them.
 _REASONS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str]] = [
-    (socket.timeout, "timed out", "is it up? a longer timeout may help"),
-    (ConnectionRefusedError, "connection refused", "is it running?"),
+    (socket.timeout, "timed out", "see whether it is up; a longer timeout may help"),
+    (ConnectionRefusedError, "connection refused", "start the server, or give its URL"),
     (socket.gaierror, "the host's name can't be looked up", "check its spelling and the network"),
     (ssl.SSLCertVerificationError, "untrusted certificate: {0.verify_message}", _AUTHORITY),
-    ((ssl.SSLEOFError, ssl.SSLZeroReturnError), "connection closed", ""),
+    (_CLOSED, "connection closed", ""),
     (ssl.SSLError, "TLS failed ({0.reason})", ""),
     (_TLSAlert, "a TLS alert", _USE_HTTPS),
-    ((ConnectionError, http.client.IncompleteRead), "connection closed", ""),
     (OSError, "{0.strerror}", ""),
     (_BadReply, "{0}", ""),
     (Exception, "not XML-RPC", _NO_ODOO),
@@ -850,8 +855,8 @@ _HTTP_HINTS = {
     401: "a web server in front of Odoo asks for a login of its own",
     403: "a web server in front of Odoo forbids it",
     404: _NO_ODOO,
-    413: "send less at once: split -l 200 FILE makes smaller files of it; "
-    "client_max_body_size is the limit of the web server there",
+    413: "the web server takes less at once: split -l 200 FILE makes smaller files of it, or raise "
+    "its client_max_body_size",
     **dict.fromkeys((502, 503, 504), _NO_ANSWER),
 }
 
@@ -932,7 +937,7 @@ def _domain(title: str | None) -> list[Any]:
     return [["name", "ilike", re.sub(r"[\\%_]", r"\\\g<0>", check_line(title))]]
 
 
-# Any value but these is no answer to the call.
+# Each gives the value if it has the right type. Otherwise it raises _BadReply.
 
 
 def _struct(value: Any) -> dict[str, Any]:
@@ -972,10 +977,11 @@ def _books(value: Any) -> Iterable[Book]:
 
 
 def _book(row: Any) -> Book:
-    name = _struct(row).get("name") or ""  # False is a field without a value
+    values = _struct(row)
+    name = values.get("name") or ""  # False is a field without a value
     if not isinstance(name, str):
         raise _BadReply("not a title")
-    return {"id": _id(row.get("id")), "name": name}
+    return {"id": _id(values.get("id")), "name": name}
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ class CommandTests(CommandLineTestCase):
             ("a\u2028b".encode(), "can't hold the character U+2028", ""),
             ("\ufeffEmma".encode(), "can't hold a byte-order mark", ""),
         ):
-            for count, more in ((1, ""), (3, " (lines with such errors: 3)")):
+            for count, more in ((1, ""), (3, " (bad lines in all: 3)")):
                 with self.subTest(bad, count=count):
                     lines = b"good\n" * 1500 + b"\n" + (bad + b"\ngood\n") * count
                     self.write_file(lines)
@@ -167,14 +167,14 @@ class CommandTests(CommandLineTestCase):
         path = self.write_file(b"title\n" * 2500)
         status, out, err = self.run_cli("add", "--file", path, terminal=True)
         self.assertEqual((status, out.count("\n")), (0, 2500))
-        shown = [line for line in err.replace("\x1b[K", "").split("\r") if line]
+        shown = [line for line in re.split(r"\r\x1b\[K|\r(?!\n)", err) if line]
         self.assertEqual(shown[0], "0 of 2500 added")
         self.assertRegex(shown[1], "^1000 of 2500 added, [0-9]+ a second$")
-        self.assertRegex(shown[-1], "^2500 of 2500 added, [0-9]+ a second\n$")  # it stays
+        self.assertRegex(shown[-1], "^2500 of 2500 added, [0-9]+ a second\r\n$")  # it stays
         self.assertEqual(self.run_cli("add", "-q", "--file", path, terminal=True)[2], "")
         path = self.write_file(b"\n")
         none = self.run_cli("add", "--file", path, terminal=True)
-        self.assertEqual(none, (0, "", f"no title in {path}\n"))
+        self.assertEqual(none, (0, "", f"no title in {path}\r\n"))
 
     def test_progress_gives_way_to_what_is_printed(self) -> None:
         """On the terminal no line of it is left before a result or an error."""
@@ -216,7 +216,7 @@ class CommandTests(CommandLineTestCase):
         )
         closed = f"error: no valid answer from {self.proxy.url}: connection closed"
         self.assertEqual(err[: len(closed) + 12], f"library.py: {closed}")
-        self.assertIn(f"\nlibrary.py: {hint}", err)
+        self.assertTrue(err.endswith(f": {hint}\n"), err)
 
     def test_the_last_batch_of_unknown_outcome(self) -> None:
         *done, err = self.stop(lose_reply, after=2)
@@ -228,7 +228,9 @@ class CommandTests(CommandLineTestCase):
         too_large = sends(http(b"", "413 Too Large"))
         *done, err = self.stop(too_large, after=2)
         self.assertEqual(done, [1, 2000, 2000])
-        self.assertRegex(err, rf"HTTP 413.*\nlibrary\.py: {re.escape(self.go_on(2002))}; .*split")
+        self.assertRegex(
+            err, rf"HTTP 413.*\nlibrary\.py: .*split.*; {re.escape(self.go_on(2002))}\n"
+        )
         *done, err = self.stop(too_large, after=0)
         self.assertEqual(done, [3, 0, 2000])
         self.assertNotIn("go on", err)
@@ -257,7 +259,7 @@ class CommandTests(CommandLineTestCase):
             while argv:
                 status, _, err = self.run_cli(*argv, "--user", "admin")
                 statuses.append(status)
-                found = re.search(r"if not, go on with: library\.py (.+?)(; |\n)", err)
+                found = re.search(r"if not, go on with: library\.py (.+)\n", err)
                 argv = shlex.split(found[1]) if found else []
         self.assertEqual(statuses, [4, 4, 0])
         self.assertEqual(self.run_cli("list", "-q")[1].count("\n"), 2500)
@@ -270,7 +272,7 @@ class CommandTests(CommandLineTestCase):
         args = library.parse_arguments(["add", "--file", path, "--json"])
         args.file.path = "-"
         command = 'go on with: library.py add --json --file "-" --from-line 7 with the same input'
-        self.assertEqual(library.to_add(args, 7), command)
+        self.assertEqual(library.resume_hint(args, 7), command)
 
     def test_commands_to_type(self) -> None:
         """They are for a shell, and have the settings that were options."""
@@ -283,7 +285,7 @@ class CommandTests(CommandLineTestCase):
             argv = ["--db", "a b", "add", "--profile", "work", "-q", "--", title]
             args = library.parse_arguments(argv)
             shown = f'library.py --db "a b" --profile "work" list {quoted}'
-            self.assertEqual(library.to_list(args), shown)
+            self.assertEqual(library.list_command(args, title), shown)
             *_, last = shlex.split(shown)
             self.assertEqual(last, title)
 
@@ -313,15 +315,13 @@ class CommandTests(CommandLineTestCase):
     def test_a_wrong_password_is_tried_once(self) -> None:
         self.environ["ODOO_PASSWORD"] = "hunter2"
         message = f"wrong user or password for 'admin' on {self.proxy.url}, database 'odoo-dev'\n"
-        message += (
-            "library.py: password from ODOO_PASSWORD, user from the default, db from the default"
-        )
+        message += "library.py: password from ODOO_PASSWORD, user from the default, database from "
         self.check("list", status=3, err=re.compile(message))
         self.assertEqual(self.standin.requests, ["authenticate"])
 
     def test_an_unknown_database(self) -> None:
         message = f'cannot log in to {self.proxy.url}: .* database "no-such" does not exist\n'
-        message += ".*db from --db\n$"
+        message += ".*database from --db\n$"
         self.check("list", "--db", "no-such", status=3, err=re.compile(message))
 
     def test_the_default_server(self) -> None:
@@ -329,15 +329,16 @@ class CommandTests(CommandLineTestCase):
         port = unused_port()
         url = f"http://localhost:{port}"
         del self.environ["ODOO_URL"]
-        hint = "library.py: is it running?; no server was set, so this is the default: set --url, "
+        hint = "library.py: start the server, or give its URL"
+        default = f"{hint}; no server was set, so this is the default: set --url, "
         with mock.patch.dict("library.DEFAULTS", url=url):
             error = f"library.py: error: cannot connect to {url}: connection refused\n"
-            self.check("list", status=3, err=f"{error}{hint}ODOO_URL or --profile\n")
+            self.check("list", status=3, err=f"{error}{default}ODOO_URL or --profile\n")
             path = self.write_file(b"[DEFAULT]\ndb = x\n[work]\nurl = http://localhost:1\n")
-            err = f"{error}{hint}ODOO_URL or --profile (DEFAULT, work)\n"
+            err = f"{error}{default}ODOO_URL or --profile (there are: DEFAULT, work)\n"
             self.check("list", "--config", path, status=3, err=err)
             error = f"library.py: error: cannot connect to {url}: connection refused\n"
-            self.check("list", "--url", url, status=3, err=f"{error}library.py: is it running?\n")
+            self.check("list", "--url", url, status=3, err=f"{error}{hint}\n")
 
     # Secrets
 

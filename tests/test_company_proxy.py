@@ -253,7 +253,7 @@ class FailureTests(CompanyProxyTestCase):
         self.check_failure(self.company.url, r"TLS failed \(WRONG_VERSION_NUMBER\)", use_http)
         self.company.faults[""] = hold
         with mock.patch("library_xmlrpc.CONNECT_SECONDS", TIMEOUT):
-            hint = "is it up? a longer timeout may help"
+            hint = "see whether it is up; a longer timeout may help"
             self.check_failure(self.company.url, "timed out", hint)
 
     def test_variables_that_name_no_proxy(self) -> None:

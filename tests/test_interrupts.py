@@ -94,9 +94,9 @@ class InterruptTests(StandInTestCase, CommandLineTestCase):
             return list(map(str, self.books()))
 
         for function, argv, unknown in (
-            ("add_books", lambda: ("add", "Emma"), 'whether it was added: library.py list "Emma"'),
-            ("set_title", lambda: ("set", *new("Emma"), "Evelina"), "run the same again"),
-            ("delete_books", lambda: ("del", *new("a", "b", "c")), "run the same again"),
+            ("add_books", lambda: ("add", "Emma"), 'then look: library.py list "Emma"'),
+            ("set_title", lambda: ("set", *new("Emma"), "Evelina"), "run it again"),
+            ("delete_books", lambda: ("del", *new("a", "b", "c")), "run it again"),
         ):
             with mock.patch("library.BATCH_IDS", 2):
                 for err, changed, unsaid in self.runs(function, argv):

@@ -118,7 +118,8 @@ class SignalTests(ProcessTestCase):
         return process.returncode, out, err
 
     def test_a_signal(self) -> None:
-        wait = f'library.py: wait a little, then look whether it was added: {PROGRAM} list "Emma"\n'
+        wait = "library.py: the book may have been added: wait a little, then look: "
+        wait += f'{PROGRAM} list "Emma"\n'
         for method, argv, signum, hint in (
             ("authenticate", ("list",), signal.SIGINT, ""),
             ("search_read", ("list",), signal.SIGINT, ""),
