@@ -79,9 +79,10 @@ KNOWN_KEYS = {*URL_PARTS, "protocol", "options"}.union(*PROFILE_KEYS.values())
 
 # What is in a line that can't be a title, and a filter for its file that mends it.
 REMEDIES = {
-    "\0": "iconv -f UTF-16LE -t UTF-8",  # as a rule
     "\t": r"tr '\t' ' '",
     "\r": r"tr '\r' '\n'",  # line ends of old
+    "\0": r"tr -d '\0'",
+    "\ufeff": r"sed 's/\xef\xbb\xbf//g'",
 }
 
 RUN_AGAIN = "the change may have been made: wait a little and run it again, which does no harm"
@@ -121,7 +122,7 @@ def list_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> i
 def add_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
     if args.file:
         return add_lines(args, api, console)
-    look = f"wait a little, then look: {list_command(args, args.title)}"
+    look = f"wait a little, then look for a new ID: {list_command(args, args.title)}"
     with console.change(f"the book may have been added: {look}"):
         id = api.create(args.title)
     console.print_added([id], [args.title])
@@ -131,7 +132,8 @@ def add_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> in
 def add_lines(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
     """Add the titles of a file in batches. What is printed is stored."""
     lines = [line for line in args.file.lines if line[0] >= (args.from_line or 1)]
-    console.show_progress(f"0 of {len(lines)} added" if lines else f"no title in {args.file.name}")
+    none = f"no title in {args.file.name}, from line {args.from_line or 1} on"
+    console.show_progress(f"0 of {len(lines)} added" if lines else none)
     size = min(BATCH, BATCH_CHARACTERS // max((len(title) for _, title in lines), default=1))
     started = time.monotonic()
     resume_here = ""  # before the first batch nothing was changed
@@ -142,7 +144,7 @@ def add_lines(args: argparse.Namespace, api: LibraryAPI, console: Console) -> in
         if_unknown = (
             f"lines {numbers[0]} to {numbers[-1]} of {args.file.name} were added, or none of them: "
             f"wait a little, then look for the first: {list_command(args, titles[0])}; "
-            f"if it is there, {resume_next or 'all is done'}; "
+            f"if it is there with a new ID, {resume_next or 'all is done'}; "
             f"if not, {resume_hint(args, numbers[0])}"
         )
         with console.change(if_unknown, if_not_made=resume_here):
@@ -322,10 +324,15 @@ def list_command(args: argparse.Namespace, title: str) -> str:
 
 def resume_hint(args: argparse.Namespace, number: int) -> str:
     """How to go on with the file at its line of this number."""
-    flags = [f"--{name}" for name in ("quiet", "json") if getattr(args, name)]
-    words = "add", *flags, "--file", quote(args.file.path), "--from-line", str(number)
     same_input = " with the same input" if args.file.path == "-" else ""
-    return f"go on with: {full_command(args, *words)}{same_input}"
+    return f"go on with: {add_command(args, args.file.path, number)}{same_input}"
+
+
+def add_command(args: argparse.Namespace, path: str, number: int | None) -> str:
+    """The command that adds the titles of a file, from its line of this number on."""
+    flags = [f"--{name}" for name in ("quiet", "json") if getattr(args, name)]
+    from_line = ["--from-line", str(number)] if number else []
+    return full_command(args, "add", *flags, "--file", quote(path), *from_line)
 
 
 def full_command(args: argparse.Namespace, *words: str) -> str:
@@ -589,9 +596,10 @@ class TitleFile:
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.path = path = args.file
-        self.name = "standard input" if path == "-" else path
+        self.path: str = args.file
+        self.name = "standard input" if self.path == "-" else self.path
         self.lines: list[tuple[int, str]] = []
+        self._args = args
         errors = []
         # Not by splitlines(), which takes more than line ends for ends of lines.
         for number, line in enumerate(self._read().split(b"\n"), start=1):
@@ -601,16 +609,14 @@ class TitleFile:
                 if title.strip():
                     self.lines.append((number, check_title(title, origin)))
             except UnicodeDecodeError:
-                errors.append((f"{origin} is not UTF-8", "iconv -f CP1252 -t UTF-8"))
+                errors.append((f"{origin} is not UTF-8", self._convert("CP1252")))
             except ValueError as error:
                 remedies = (remedy for octet, remedy in REMEDIES.items() if octet in title)
-                errors.append((str(error), next(remedies, "")))
+                errors.append((str(error), self._filter(next(remedies, ""))))
         if errors:
-            message, remedy = errors[0]
+            message, hint = errors[0]
             more = f" (bad lines in all: {len(errors)})" if len(errors) > 1 else ""
-            source = "" if path == "-" else f" < {quote(path)}"
-            again = full_command(args, "add", "--file", "-")
-            raise ConfigError(message + more, remedy and f"try: {remedy}{source} | {again}")
+            raise ConfigError(message + more, hint)
 
     def _read(self) -> bytes:
         """What is in the file, in UTF-8."""
@@ -619,12 +625,32 @@ class TitleFile:
                 octets = file.read()
         except OSError as error:
             raise ConfigError(f"cannot read {self.name}: {error.strerror}") from None
-        if not octets.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return octets.removeprefix(codecs.BOM_UTF8)
-        try:
-            return octets.decode("utf-16").encode()  # as Excel writes "Unicode text"
-        except UnicodeDecodeError:
-            raise ConfigError(f"{self.name} is not UTF-16, though it begins like that") from None
+        if octets.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            try:
+                return octets.decode("utf-16").encode()  # as Excel writes "Unicode text"
+            except UnicodeDecodeError:
+                raise ConfigError(f"{self.name} is not UTF-16, though it begins so") from None
+        for encoding, nuls in (("UTF-16BE", octets[::2]), ("UTF-16LE", octets[1::2])):
+            if len(octets) % 2 == 0 and nuls.count(0) > len(nuls) / 2:
+                message = f"{self.name} is not UTF-8, it seems to be {encoding}"
+                raise ConfigError(message, self._convert(encoding))
+        return octets.removeprefix(codecs.BOM_UTF8)
+
+    def _convert(self, encoding: str) -> str:
+        """How to make UTF-8 of the file. Not by a pipe, which adds what it has if iconv fails."""
+        if self.path == "-":
+            return f"if it is {encoding}, make UTF-8 of it with iconv, and a file for --file"
+        path = f"{self.path}.utf8"
+        add = add_command(self._args, path, self._args.from_line)
+        iconv = f"iconv -f {encoding} -t UTF-8 {quote(self.path)} > {quote(path)}"
+        return f"if it is {encoding}: {iconv} && {add}"
+
+    def _filter(self, command: str) -> str:
+        """How to send the file through a filter."""
+        if not command or self.path == "-":
+            return command and f"put this before it in the pipe: {command}"
+        add = add_command(self._args, "-", self._args.from_line)
+        return f"try: {command} < {quote(self.path)} | {add}"
 
 
 def argument(check: Callable[[str, str], T], origin: str) -> Callable[[str], T]:
@@ -660,8 +686,12 @@ def program() -> str:
 
 
 def typed() -> str:
-    """The program as the user typed it."""
-    return sys.argv[0] if os.path.basename(sys.argv[0]) == "library.py" else program()
+    """The program as the user can type it again."""
+    path = sys.argv[0]
+    if os.path.basename(path) not in ("library", "library.py"):  # called by another program
+        return program()
+    word = path if re.fullmatch("[\\w./-]+", path) else quote(path)
+    return word if os.path.dirname(path) else f"python3 {word}"
 
 
 def add_shared_options(parser: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -678,7 +708,7 @@ def add_shared_options(parser: argparse.ArgumentParser, default: str | None = No
     add("--profile", metavar="NAME", help="a section of that file: ODOO_PROFILE, or DEFAULT")
 
 
-def add_command(
+def add_parser(
     commands: Any, run: Callable[..., int], verb: str, arguments: str, help: str
 ) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(
@@ -708,24 +738,24 @@ def build_parser() -> argparse.ArgumentParser:
     line = argument(parse_number, "--from-line")
 
     help = "list books in the server's order"
-    command = add_command(commands, list_books, "list", "[TITLE]", help)
+    command = add_parser(commands, list_books, "list", "[TITLE]", help)
     add = command.add_argument
     add("title", metavar="TITLE", nargs="?", type=part, help="a part of their titles")
     add("--limit", metavar="N", type=limit, help="show at most N books")
 
-    command = add_command(commands, add_books, "add", "(TITLE | --file FILE)", "add books")
+    command = add_parser(commands, add_books, "add", "(TITLE | --file FILE)", "add books")
     add = command.add_argument
     add("title", metavar="TITLE", nargs="?", type=title, help="the title")
     help = 'add the title on each line, in UTF-8; "-": standard input'
     add("--file", metavar="FILE", action=_Once, help=help)
     add("--from-line", metavar="N", type=line, help="begin at line N of FILE")
 
-    add = add_command(commands, set_title, "set", "ID TITLE", "change a book's title").add_argument
+    add = add_parser(commands, set_title, "set", "ID TITLE", "change a book's title").add_argument
     add("id", metavar="ID", type=id, help="the book's")
     add("title", metavar="TITLE", nargs="?", type=title, help="its new title")
 
-    add = add_command(commands, delete_books, "del", "ID [ID ...]", "delete books").add_argument
-    add("ids", metavar="ID", nargs="+", type=id, help="the books'")
+    add = add_parser(commands, delete_books, "del", "ID [ID ...]", "delete books").add_argument
+    add("ids", metavar="ID", nargs="*", type=id, help="the books'")
     return parser
 
 
@@ -743,6 +773,8 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     # argparse may have left over what follows an option.
     if args.command == "del":
         args.ids += [parse(parse_number, text, "ID") for text in rest]
+        if not args.ids:
+            raise ConfigError("ID is missing", f"see {program()} del --help")
         return args
     if args.title is None and rest:
         args.title = parse(check_title, rest.pop(0), "TITLE")
@@ -814,15 +846,11 @@ def main(argv: Sequence[str] | None = None, backend: Callable[..., LibraryAPI] =
         console.complain("interrupted", console.if_stopped)
         signum = stop.args[0] if stop.args else signal.SIGINT  # see `interrupt`
         return 128 + int(signum)
-    except BrokenPipeError:
-        discard(sys.stdout)
-        if not console.if_stopped:  # the reader has seen enough
-            return 0
-        return console.fail(LibraryError("standard output was closed"))
     except OSError as error:  # of standard output: the API's are LibraryErrors
         discard(sys.stdout)
-        reason = f"cannot write the output: {error.strerror or error}"
-        return console.fail(LibraryError(reason))
+        if isinstance(error, BrokenPipeError) and not console.if_stopped:
+            return 0  # the reader has seen enough
+        return console.fail(LibraryError(f"cannot write the output: {error.strerror or error}"))
 
 
 def prepare_streams() -> None:

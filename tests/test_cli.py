@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+import unittest
 from unittest import mock
 
 import library
@@ -126,37 +130,76 @@ class CommandTests(CommandLineTestCase):
 
     def test_a_file_is_checked_whole_before_the_first_line_is_sent(self) -> None:
         path = os.path.join(self.home, "titles.txt")
-        for bad, reason, remedy in (
-            (b"a\tb", "can't hold a tab", r"tr '\t' ' '"),
-            (b"a\rb", "can't hold a carriage return", r"tr '\r' '\n'"),
-            (b"a\0b", "can't hold a NUL", "iconv -f UTF-16LE -t UTF-8"),
-            (b"caf\xe9", "is not UTF-8", "iconv -f CP1252 -t UTF-8"),
+        add = "library.py add --file"
+        utf8 = f'"{path}.utf8" && {add} "{path}.utf8"'
+        for bad, reason, hint in (
+            (b"a\tb", "can't hold a tab", f"""try: tr '\\t' ' ' < "{path}" | {add} "-\""""),
+            (b"a\rb", "can't hold a carriage return", f"""try: tr '\\r' '\\n' < "{path}" | """),
+            (b"a\0b", "can't hold a NUL", f"""try: tr -d '\\0' < "{path}" | {add} "-\""""),
+            (
+                "\ufeffa".encode(),
+                "can't hold a byte-order mark",
+                "try: sed 's/\\xef\\xbb\\xbf//g' <",
+            ),
             ("a\u2028b".encode(), "can't hold the character U+2028", ""),
-            ("\ufeffEmma".encode(), "can't hold a byte-order mark", ""),
+            (
+                b"caf\xe9",
+                "is not UTF-8",
+                f'if it is CP1252: iconv -f CP1252 -t UTF-8 "{path}" > {utf8}\n',
+            ),
         ):
             for count, more in ((1, ""), (3, " (bad lines in all: 3)")):
                 with self.subTest(bad, count=count):
-                    lines = b"good\n" * 1500 + b"\n" + (bad + b"\ngood\n") * count
-                    self.write_file(lines)
+                    self.write_file(b"good\n" * 1500 + b"\n" + (bad + b"\ngood\n") * count)
                     error = f"library.py: error: {path}, line 1502 {reason}{more}\n"
-                    hint = f'library.py: try: {remedy} < "{path}" | library.py add --file -\n'
-                    err = error + hint * bool(remedy)
-                    self.check("add", "--file", path, status=2, err=err)
+                    err = error + f"library.py: {hint}" * bool(hint)
+                    self.check("add", "--file", path, status=2, err=re.compile(re.escape(err)))
         self.assertEqual(self.standin.requests, [])
+
+    def test_a_file_that_seems_to_be_utf_16(self) -> None:
+        for encoding in ("UTF-16LE", "UTF-16BE"):
+            path = self.write_file("Émile\r\nNaïve 🐳\r\n".encode(encoding))
+            error = f"library.py: error: {path} is not UTF-8, it seems to be {encoding}\n"
+            hint = f'library.py: if it is {encoding}: iconv -f {encoding} -t UTF-8 "{path}" > '
+            add = f'"{path}.utf8" && library.py add --quiet --file "{path}.utf8" --from-line 2\n'
+            argv = ("add", "-q", "--file", path, "--from-line", "2")
+            self.check(*argv, status=2, err=error + hint + add)
+
+    @unittest.skipUnless(shutil.which("iconv"), "needs iconv")
+    def test_the_remedies_work(self) -> None:
+        """In a shell, as they are printed."""
+        for content, titles in (
+            ("Émile\nNaïve\n".encode("utf-16-le"), ["Émile", "Naïve"]),
+            ("Émile\nNaïve\n".encode("cp1252"), ["Émile", "Naïve"]),
+            (b"a\tb\nc\n", ["a b", "c"]),
+            (b"a\rb\r", ["a", "b"]),
+            (b"a\0b", ["ab"]),
+            ("\ufeffa\n\ufeffb\n".encode(), ["a", "b"]),
+        ):
+            path = self.write_file(content, "it's $1.txt")
+            _, _, err = self.run_cli("add", "--file", path)
+            hint = err.split("library.py: ")[2].partition(": ")[2]
+            library_py = f"{sys.executable} {library.__file__}"
+            script = hint.strip().replace("library.py add", f"{library_py} add -q")
+            shell = subprocess.run(script, shell=True, env=self.environ, capture_output=True)
+            self.assertEqual((shell.returncode, shell.stderr), (0, b""), script)
+            added = [int(id) for id in shell.stdout.split()]
+            api = LibraryAPI("127.0.0.1", self.standin.port, "odoo-dev", "admin", "admin")
+            self.assertEqual([book["name"] for book in api._read(added)], titles)
 
     def test_a_remedy_has_the_settings(self) -> None:
         path = self.write_file(b"a\tb")
-        hint = f"""try: tr '\\t' ' ' < "{path}" | library.py --user "eva" add --file -\n"""
-        self.check(
-            *("add", "--file", path, "--user", "eva"), status=2, err=re.compile(re.escape(hint))
-        )
+        add = 'library.py --user "eva" add --json --file "-" --from-line 1'
+        hint = re.escape(f"""try: tr '\\t' ' ' < "{path}" | {add}\n""")
+        argv = ("add", "--file", path, "--user", "eva", "--from-line", "1", "--json")
+        self.check(*argv, status=2, err=re.compile(hint))
 
     def test_a_file_in_utf_16(self) -> None:
         for encoding, mark in (("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff")):
             path = self.write_file(mark + "Émile\r\n漢字 🐳\r\n".encode(encoding))
             self.check("add", "--file", path, "--json", out=re.compile("mile.*\n.*\\\\u5b57"))
             path = self.write_file(mark + b"a")
-            error = f"library.py: error: {path} is not UTF-16, though it begins like that\n"
+            error = f"library.py: error: {path} is not UTF-16, though it begins so\n"
             self.check("add", "--file", path, status=2, err=error)
 
     def test_a_file_that_cannot_be_read(self) -> None:
@@ -174,7 +217,7 @@ class CommandTests(CommandLineTestCase):
         self.assertEqual(self.run_cli("add", "-q", "--file", path, terminal=True)[2], "")
         path = self.write_file(b"\n")
         none = self.run_cli("add", "--file", path, terminal=True)
-        self.assertEqual(none, (0, "", f"no title in {path}\r\n"))
+        self.assertEqual(none, (0, "", f"no title in {path}, from line 1 on\r\n"))
 
     def test_progress_gives_way_to_what_is_printed(self) -> None:
         """On the terminal no line of it is left before a result or an error."""
@@ -212,7 +255,7 @@ class CommandTests(CommandLineTestCase):
         hint = (
             f"lines 1002 to 2001 of {self.home}/titles.txt were added, or none of them: wait a "
             'little, then look for the first: library.py list "title"; '
-            f"if it is there, {self.go_on(2002)}; if not, {self.go_on(1002)}"
+            f"if it is there with a new ID, {self.go_on(2002)}; if not, {self.go_on(1002)}"
         )
         closed = f"error: no valid answer from {self.proxy.url}: connection closed"
         self.assertEqual(err[: len(closed) + 12], f"library.py: {closed}")
@@ -221,7 +264,7 @@ class CommandTests(CommandLineTestCase):
     def test_the_last_batch_of_unknown_outcome(self) -> None:
         *done, err = self.stop(lose_reply, after=2)
         self.assertEqual(done, [4, 2000, 2500])
-        self.assertIn(f"if it is there, all is done; if not, {self.go_on(2002)}", err)
+        self.assertIn(f"if it is there with a new ID, all is done; if not, {self.go_on(2002)}", err)
 
     def test_a_batch_that_was_not_served(self) -> None:
         """Exit status 3 would say that nothing was changed at all."""
@@ -426,7 +469,8 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
             (("remove",), "argument COMMAND: invalid choice: 'remove' .*"),
             (("add",), "give either TITLE or --file FILE"),
             (("set", "1"), "TITLE is missing"),
-            (("del",), "the following arguments are required: ID"),
+            (("del",), "ID is missing"),
+            (("del", "--all"), "unknown option: --all"),
             (("add", "Emma", "--file", path), "give either TITLE or --file FILE"),
             (("add", "--file", path, "--file", path), "more than one --file"),
             (("add", "Moby", "Dick"), quote),

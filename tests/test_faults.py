@@ -47,7 +47,9 @@ def books(*members: str) -> str:
 
 
 AGAIN = "the change may have been made: wait a little and run it again, which does no harm"
-ADVICE = {"create": "the book may have been added: wait a little, then look: library.py "}
+ADVICE = {
+    "create": "the book may have been added: wait a little, then look for a new ID: library.py "
+}
 ADVICE.update(write=AGAIN, unlink=AGAIN)
 
 ID = member("id", "<int>1</int>")

@@ -94,7 +94,11 @@ class InterruptTests(StandInTestCase, CommandLineTestCase):
             return list(map(str, self.books()))
 
         for function, argv, unknown in (
-            ("add_books", lambda: ("add", "Emma"), 'then look: library.py list "Emma"'),
+            (
+                "add_books",
+                lambda: ("add", "Emma"),
+                ': library.py list "Emma"',
+            ),
             ("set_title", lambda: ("set", *new("Emma"), "Evelina"), "run it again"),
             ("delete_books", lambda: ("del", *new("a", "b", "c")), "run it again"),
         ):

@@ -59,8 +59,8 @@ class StreamTests(ProcessTestCase):
         path = self.write_file(b"title\n" * 1000)
         self.check_shell(f"$library add --file {path} | true", 0, "", "")
         path = self.write_file(b"title\n" * 2500)  # of which not all is added then
-        err = "library.py: error: standard output was closed\nlibrary.py: "
-        err += r"go on with: library.py add --file .* --from-line \d+; added with IDs: .*\n"
+        err = "library.py: error: cannot write the output: Broken pipe\nlibrary.py: "
+        err += r"go on with: python3 library.py add --file .* --from-line \d+; added with IDs: .*\n"
         self.check_shell(f"$library add --file {path} | head -1", 1, "Book .*\n", err)
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs Linux's /dev/full")
@@ -68,7 +68,7 @@ class StreamTests(ProcessTestCase):
         path = self.write_file(b"title\n" * 2500)
         first, second = self.api.create_many(["Emma", "Evelina"])
         error = "library.py: error: cannot write the output: No space left on device\n"
-        again = "go on with: library.py add --file .* --from-line 1001"
+        again = "go on with: python3 library.py add --file .* --from-line 1001"
         for command, hint in (
             ("list", ""),
             ("--help", ""),
@@ -118,7 +118,7 @@ class SignalTests(ProcessTestCase):
         return process.returncode, out, err
 
     def test_a_signal(self) -> None:
-        wait = "library.py: the book may have been added: wait a little, then look: "
+        wait = "library.py: the book may have been added: wait a little, then look for a new ID: "
         wait += f'{PROGRAM} list "Emma"\n'
         for method, argv, signum, hint in (
             ("authenticate", ("list",), signal.SIGINT, ""),

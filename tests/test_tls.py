@@ -28,7 +28,7 @@ SLACK = 2.0  # seconds that a busy machine may add
 CERTIFICATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "certificates")
 
 # What a second line on standard error says to do.
-LOOK = "the book may have been added: wait a little, then look: .+"
+LOOK = "the book may have been added: wait a little, then look for a new ID: .+"
 WAIT_LONGER = r"see whether it is up; a longer timeout may help"
 NO_ODOO = r"that may be no Odoo server; from Odoo 22 on there is no XML-RPC"
 USE_HTTP = "if the server speaks plain HTTP, use http://"
