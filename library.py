@@ -132,8 +132,8 @@ def add_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> in
 def add_lines(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
     """Add the titles of a file in batches. What is printed is stored."""
     lines = [line for line in args.file.lines if line[0] >= (args.from_line or 1)]
-    none = f"no title in {args.file.name}, from line {args.from_line or 1} on"
-    console.show_progress(f"0 of {len(lines)} added" if lines else none)
+    nothing = f"no title in {args.file.name}, from line {args.from_line or 1} on"
+    console.show_progress(f"0 of {len(lines)} added" if lines else nothing)
     size = min(BATCH, BATCH_CHARACTERS // max((len(title) for _, title in lines), default=1))
     started = time.monotonic()
     resume_here = ""  # before the first batch nothing was changed
@@ -355,7 +355,7 @@ def quote(word: str) -> str:
 
 
 class Settings:
-    """A server and a login to it, checked, and where they were set."""
+    """A server and a login to it. Each setting is checked, and knows where it was set."""
 
     def __init__(self, found: Source, profiles: Sequence[str]) -> None:
         self.scheme, self.host, self.port = parse(parse_url, *found["url"])
@@ -388,7 +388,7 @@ class Settings:
         )
 
     def explain(self, error: LibraryError) -> None:
-        """Add to an error's hint where the settings are from that it may be due to."""
+        """Add to an error's hint where those settings are from that may have caused it."""
         if isinstance(error, LoginError):
             names = ("password", "password"), ("user", "user"), ("database", "db")
             origins = (f"{word} from {self._origins[name]}" for word, name in names)
@@ -433,9 +433,9 @@ def choose_password(
 
     A password is sent only to the server it was given for:
 
-    - One of the environment is for ODOO_URL, or for any server where that is not set.
-    - One of a profile is for the profile's server, or for the default one where it names none.
-    - One of [DEFAULT] is not for a profile that names a server of its own.
+    - A password from the environment is sent to ODOO_URL, or to any server if that is not set.
+    - A profile's password is sent to the profile's server, or to the default one if it names none.
+    - The password of [DEFAULT] is not sent to a server that another profile names.
 
     Raises ConfigError if the password that counts is not for `url`.
     """
