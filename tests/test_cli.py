@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -222,6 +223,15 @@ class CommandTests(CommandLineTestCase):
     def test_progress_gives_way_to_what_is_printed(self) -> None:
         """On the terminal no line of it is left before a result or an error."""
         path = self.write_file(b"title\n" * 2500)
+        screen = io.StringIO()
+        with (
+            mock.patch.object(screen, "isatty", lambda: True),
+            mock.patch.dict(os.environ, self.environ, clear=True),
+            mock.patch.multiple("sys", stdout=screen, stderr=screen),
+        ):
+            self.assertEqual(library.main(["add", "--file", path]), 0)
+        for line in screen.getvalue().split("\n")[:2500]:
+            self.assertRegex(line, r"\A(\d+ of 2500 added.*\r\r\x1b\[K)?Book added with ID \d+ for")
         with self.proxy.answering("create", lose_reply):
             status, _, err = self.run_cli("add", "--file", path, terminal=True)
         self.assertEqual(status, 4)
@@ -342,6 +352,8 @@ class CommandTests(CommandLineTestCase):
         deleted = "Book with ID 1 was deleted.\nBook with ID 2 was deleted.\n"
         with mock.patch("library.BATCH_IDS", 2), self.proxy.answering("search", fail_later):
             self.check("del", "1", "2", "3", status=1, out=deleted, err=re.compile("HTTP 403"))
+            self.proxy.calls.clear()
+            self.check("del", "7", "8", "9", status=3, err=re.compile("HTTP 403"))  # none was there
 
     # Refusals
 

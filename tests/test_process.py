@@ -190,6 +190,28 @@ class SignalTests(ProcessTestCase):
             self.check_shell(f'{sys.executable} -c "{script}"', 0, "seen\n", "")
         self.assertLess(time.monotonic() - start, 10)
 
+    def test_the_first_page_is_shown_before_the_next_is_there(self) -> None:
+        """However much standard output would keep."""
+        self.api.create_many(["title"] * 2000)
+        shown = open(os.path.join(self.home, "shown"), "w")  # noqa: SIM115
+        self.addCleanup(shown.close)
+
+        def look(exchange: Exchange) -> None:
+            with open(shown.name) as file:
+                counts.append(file.read().count("\n"))
+            exchange.pass_on()
+
+        counts: list[int] = []
+        program = "import io, sys, library; "
+        program += (
+            "sys.stdout = io.TextIOWrapper(io.BufferedWriter(sys.stdout.buffer.raw, 2**20)); "
+        )
+        program += "sys.exit(library.main(['list']))"
+        argv = (sys.executable, "-c", program)
+        with self.proxy.answering("search", look):
+            subprocess.run(argv, env=self.environ, cwd=FOLDER, stdout=shown, check=True)
+        self.assertEqual(counts, [1000])
+
     def test_what_is_printed_is_stored_when_killed(self) -> None:
         path = self.write_file(b"title\n" * 20_000)
         for milliseconds in (150, 250, 350, 450):
