@@ -81,7 +81,6 @@ KNOWN_KEYS = {*URL_PARTS, "protocol", "options"}.union(*PROFILE_KEYS.values())
 REMEDIES = {
     "\t": r"tr '\t' ' '",
     "\r": r"tr '\r' '\n'",  # line ends of old
-    "\0": r"tr -d '\0'",
     "\ufeff": r"sed 's/\xef\xbb\xbf//g'",
 }
 
@@ -249,7 +248,7 @@ class Console:
         """Show `text` on a terminal, in place of the text before."""
         if sys.stderr.isatty() and not self.quiet:
             self._wipe_progress()
-            sys.stderr.write(f"{text}\r")
+            sys.stderr.write(f"{printable(text)}\r")
             sys.stderr.flush()
             self._progress = text
 
@@ -318,8 +317,9 @@ def discard(stream: Any) -> None:
 
 
 def list_command(args: argparse.Namespace, title: str) -> str:
-    """The command that lists the books with this title."""
-    return full_command(args, "list", *["--"] * title.startswith("-"), quote(title))
+    """The command that lists the books with this title, or with that part of it that is shown."""
+    part = max(re.split(_UNPRINTABLE, title), key=len)
+    return full_command(args, "list", *["--"] * part.startswith("-"), quote(part))
 
 
 def resume_hint(args: argparse.Namespace, number: int) -> str:
@@ -332,14 +332,20 @@ def add_command(args: argparse.Namespace, path: str, number: int | None) -> str:
     """The command that adds the titles of a file, from its line of this number on."""
     flags = [f"--{name}" for name in ("quiet", "json") if getattr(args, name)]
     from_line = ["--from-line", str(number)] if number else []
-    return full_command(args, "add", *flags, "--file", quote(path), *from_line)
+    return full_command(args, "add", *flags, option("file", path), *from_line)
 
 
 def full_command(args: argparse.Namespace, *words: str) -> str:
     """A command for the user to type, with the settings that they gave as options."""
     names = [name for name in (*DEFAULTS, "config", "profile") if getattr(args, name) is not None]
-    settings = (word for name in names for word in (f"--{name}", quote(getattr(args, name))))
+    settings = (option(name, getattr(args, name)) for name in names)
     return " ".join((typed(), *settings, *words))
+
+
+def option(name: str, value: str) -> str:
+    """An option with its value, which argparse would take for another option after a space."""
+    separator = "=" if value.startswith("-") and value != "-" else " "
+    return f"--{name}{separator}{quote(value)}"
 
 
 def quote(word: str) -> str:
@@ -600,6 +606,7 @@ class TitleFile:
         self.name = "standard input" if self.path == "-" else self.path
         self.lines: list[tuple[int, str]] = []
         self._args = args
+        self._is_utf16 = False
         errors = []
         # Not by splitlines(), which takes more than line ends for ends of lines.
         for number, line in enumerate(self._read().split(b"\n"), start=1):
@@ -625,7 +632,10 @@ class TitleFile:
                 octets = file.read()
         except OSError as error:
             raise ConfigError(f"cannot read {self.name}: {error.strerror}") from None
+        if octets.startswith(codecs.BOM_UTF32_LE):  # which begins as UTF-16's does
+            raise ConfigError(f"{self.name} is UTF-32", self._convert("UTF-32"))
         if octets.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            self._is_utf16 = True
             try:
                 return octets.decode("utf-16").encode()  # as Excel writes "Unicode text"
             except UnicodeDecodeError:
@@ -642,11 +652,13 @@ class TitleFile:
             return f"if it is {encoding}, make UTF-8 of it with iconv, and a file for --file"
         path = f"{self.path}.utf8"
         add = add_command(self._args, path, self._args.from_line)
-        iconv = f"iconv -f {encoding} -t UTF-8 {quote(self.path)} > {quote(path)}"
+        iconv = f"iconv -f {encoding} -t UTF-8 < {quote(self.path)} > {quote(path)}"
         return f"if it is {encoding}: {iconv} && {add}"
 
     def _filter(self, command: str) -> str:
-        """How to send the file through a filter."""
+        """How to send the file through a filter, which is for UTF-8 alone."""
+        if self._is_utf16:
+            return self._convert("UTF-16")
         if not command or self.path == "-":
             return command and f"put this before it in the pipe: {command}"
         add = add_command(self._args, "-", self._args.from_line)
@@ -767,7 +779,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     except ConfigError:
         check_options_before_command(argv)  # argparse takes the value of one for the command
         raise
-    check_options(rest, args.command)
+    end = rest.index("--") if "--" in rest else len(rest)
+    check_options(rest[:end], args.command)
+    del rest[end : end + 1]
     if args.quiet and args.json:
         raise ConfigError("--quiet and --json exclude each other")
     # argparse may have left over what follows an option.

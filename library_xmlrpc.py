@@ -855,8 +855,8 @@ _HTTP_HINTS = {
     401: "a web server in front of Odoo asks for a login of its own",
     403: "a web server in front of Odoo forbids it",
     404: _NO_ODOO,
-    413: "the web server takes less at once: split -l 200 FILE makes smaller files of it, or raise "
-    "its client_max_body_size",
+    413: "the web server takes less at once: split -l 200 makes smaller files of what is not added "
+    "yet; or raise its client_max_body_size",
     **dict.fromkeys((502, 503, 504), _NO_ANSWER),
 }
 

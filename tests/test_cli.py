@@ -136,7 +136,7 @@ class CommandTests(CommandLineTestCase):
         for bad, reason, hint in (
             (b"a\tb", "can't hold a tab", f"""try: tr '\\t' ' ' < "{path}" | {add} "-\""""),
             (b"a\rb", "can't hold a carriage return", f"""try: tr '\\r' '\\n' < "{path}" | """),
-            (b"a\0b", "can't hold a NUL", f"""try: tr -d '\\0' < "{path}" | {add} "-\""""),
+            (b"a\0b", "can't hold a NUL", ""),
             (
                 "\ufeffa".encode(),
                 "can't hold a byte-order mark",
@@ -146,7 +146,7 @@ class CommandTests(CommandLineTestCase):
             (
                 b"caf\xe9",
                 "is not UTF-8",
-                f'if it is CP1252: iconv -f CP1252 -t UTF-8 "{path}" > {utf8}\n',
+                f'if it is CP1252: iconv -f CP1252 -t UTF-8 < "{path}" > {utf8}\n',
             ),
         ):
             for count, more in ((1, ""), (3, " (bad lines in all: 3)")):
@@ -157,28 +157,51 @@ class CommandTests(CommandLineTestCase):
                     self.check("add", "--file", path, status=2, err=re.compile(re.escape(err)))
         self.assertEqual(self.standin.requests, [])
 
+    def test_no_filter_of_octets_for_utf_16(self) -> None:
+        """It would change other characters: U+010D is a carriage return and another octet."""
+        for bad in ("a\tb", "\u010dap\rek", "a\0b"):
+            path = self.write_file(bad.encode("utf-16"))
+            convert = re.escape(f'if it is UTF-16: iconv -f UTF-16 -t UTF-8 < "{path}" > ')
+            self.check("add", "--file", path, status=2, err=re.compile(convert))
+        path = self.write_file("Emma".encode("utf-32"))
+        error = re.escape(
+            f"{path} is UTF-32\nlibrary.py: if it is UTF-32: iconv -f UTF-32 -t UTF-8"
+        )
+        self.check("add", "--file", path, status=2, err=re.compile(error))
+
+    def test_remedies_for_standard_input(self) -> None:
+        for content, hint in (
+            (b"a\tb", r"put this before it in the pipe: tr '\t' ' '"),
+            (b"\xe9", "if it is CP1252, make UTF-8 of it with iconv, and a file for --file"),
+        ):
+            path = self.write_file(content)
+            with open(path, "rb") as file, mock.patch("builtins.open", return_value=file):
+                status, _, err = self.run_cli("add", "--file", "-")
+            self.assertEqual((status, err.splitlines()[1]), (2, f"library.py: {hint}"))
+
     def test_a_file_that_seems_to_be_utf_16(self) -> None:
         for encoding in ("UTF-16LE", "UTF-16BE"):
             path = self.write_file("Émile\r\nNaïve 🐳\r\n".encode(encoding))
             error = f"library.py: error: {path} is not UTF-8, it seems to be {encoding}\n"
-            hint = f'library.py: if it is {encoding}: iconv -f {encoding} -t UTF-8 "{path}" > '
+            hint = f'library.py: if it is {encoding}: iconv -f {encoding} -t UTF-8 < "{path}" > '
             add = f'"{path}.utf8" && library.py add --quiet --file "{path}.utf8" --from-line 2\n'
             argv = ("add", "-q", "--file", path, "--from-line", "2")
             self.check(*argv, status=2, err=error + hint + add)
 
     @unittest.skipUnless(shutil.which("iconv"), "needs iconv")
     def test_the_remedies_work(self) -> None:
-        """In a shell, as they are printed."""
+        """In a shell, as they are printed, also for a file whose name looks like an option."""
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.home)
         for content, titles in (
             ("Émile\nNaïve\n".encode("utf-16-le"), ["Émile", "Naïve"]),
             ("Émile\nNaïve\n".encode("cp1252"), ["Émile", "Naïve"]),
             (b"a\tb\nc\n", ["a b", "c"]),
             (b"a\rb\r", ["a", "b"]),
-            (b"a\0b", ["ab"]),
             ("\ufeffa\n\ufeffb\n".encode(), ["a", "b"]),
         ):
-            path = self.write_file(content, "it's $1.txt")
-            _, _, err = self.run_cli("add", "--file", path)
+            self.write_file(content, "-it's $1.txt")
+            _, _, err = self.run_cli("add", "--file=-it's $1.txt")
             hint = err.split("library.py: ")[2].partition(": ")[2]
             library_py = f"{sys.executable} {library.__file__}"
             script = hint.strip().replace("library.py add", f"{library_py} add -q")
@@ -334,6 +357,7 @@ class CommandTests(CommandLineTestCase):
             ("it's", '"it\'s"'),
             ('$HOME `x` "!\\', "'$HOME `x` \"!\\'"),
             ("-1", '-- "-1"'),
+            ("hurry!", "'hurry!'"),
         ):
             argv = ["--db", "a b", "add", "--profile", "work", "-q", "--", title]
             args = library.parse_arguments(argv)
@@ -341,6 +365,15 @@ class CommandTests(CommandLineTestCase):
             self.assertEqual(library.list_command(args, title), shown)
             *_, last = shlex.split(shown)
             self.assertEqual(last, title)
+
+    def test_a_title_that_a_line_cannot_show(self) -> None:
+        """The command looks for what it can show."""
+        args = library.parse_arguments(["add", "\u202bשלום רב\u202c"])
+        self.assertEqual(library.list_command(args, args.title), 'library.py list "שלום רב"')
+
+    def test_settings_that_begin_with_a_dash(self) -> None:
+        args = library.parse_arguments(["--db=-x", "add", "a"])
+        self.assertEqual(library.list_command(args, "a"), 'library.py --db="-x" list "a"')
 
     def test_a_del_that_stops_part_way(self) -> None:
         self.check("add", "--file", self.write_file(b"a\nb\nc\n"), "-q", out="1\n2\n3\n")
@@ -354,6 +387,10 @@ class CommandTests(CommandLineTestCase):
             self.check("del", "1", "2", "3", status=1, out=deleted, err=re.compile("HTTP 403"))
             self.proxy.calls.clear()
             self.check("del", "7", "8", "9", status=3, err=re.compile("HTTP 403"))  # none was there
+            api = LibraryAPI(*self.proxy.address, "odoo-dev", "admin", "admin")
+            more = list(map(str, api.create_many(["a"] * 3)))
+            self.proxy.calls.clear()
+            self.check("del", "-q", *more, status=1, err=re.compile("HTTP 403"))
 
     # Refusals
 
@@ -531,6 +568,8 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
         ids = list(map(str, self.api.create_many(["Emma"] * 3)))
         self.check("del", ids[0], "-q", ids[1], "--timeout", "9", ids[2])
         self.check("set", "99", "-q", "Emma", status=1, err=re.compile("no book with ID 99"))
+        self.check("set", "99", "-q", "--", "-x", status=1, err=re.compile("no book with ID 99"))
+        self.check("del", "98", "-q", "--", "99", status=1, err=re.compile("with ID 98, 99"))
         self.standin.requests.clear()
         quote = 'more than one title; quote one that has spaces: "Moby Dick"'
         self.check_usage("list", "Moby", "-q", "Dick", err=quote)
