@@ -343,7 +343,10 @@ def full_command(args: argparse.Namespace, *words: str) -> str:
 
 
 def option(name: str, value: str) -> str:
-    """An option with its value, which argparse would take for another option after a space."""
+    """An option with its value, for a shell.
+
+    After a space, argparse would take a value that begins with a dash for another option.
+    """
     separator = "=" if value.startswith("-") and value != "-" else " "
     return f"--{name}{separator}{quote(value)}"
 
@@ -798,12 +801,12 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     if args.command == "set" and args.title is None:
         raise ConfigError("TITLE is missing", f"see {program()} set --help")
     if args.command == "add":
-        check_file(args)
+        read_titles(args)
     return args
 
 
-def check_file(args: argparse.Namespace) -> None:
-    """Read the file of titles, if there is one in the place of a title."""
+def read_titles(args: argparse.Namespace) -> None:
+    """Read the file of titles that `add` is given in the place of a TITLE, if it is."""
     if (args.title is None) == (args.file is None):
         raise ConfigError("give either TITLE or --file FILE", f"see {program()} add --help")
     if args.file is not None:
@@ -822,7 +825,7 @@ def check_options(words: Sequence[str], command: str = "") -> None:
 
 
 def check_options_before_command(argv: Sequence[str]) -> None:
-    """Refuse an unknown option before the command: argparse takes its value for the command."""
+    """Refuse an unknown option before the command, whose value argparse takes for the command."""
     parser = _Parser(add_help=False)
     add_shared_options(parser)
     _, rest = parser.parse_known_args(argv)
