@@ -107,7 +107,12 @@ class Proxy:
     numbers of those that are open. Where `keeps` is false, each is closed after a reply.
     """
 
-    def __init__(self, upstream_url: str, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        upstream_url: str,
+        tls: ssl.SSLContext | None = None,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
         self._tls = tls
         self.keeps = True
         parts = urlsplit(upstream_url)
@@ -116,8 +121,9 @@ class Proxy:
         self.calls: list[str] = []
         self.connections: list[int] = []
         self.open: set[int] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.address: tuple[str, int] = self._listener.getsockname()
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._listener = socket.create_server(address, family=family, backlog=64)
+        self.address: tuple[str, int] = self._listener.getsockname()[:2]
         self.url = f"http://127.0.0.1:{self.address[1]}"
 
     def __enter__(self) -> Proxy:

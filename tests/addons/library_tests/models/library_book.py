@@ -1,4 +1,5 @@
 from odoo import models
+from odoo.exceptions import UserError
 
 
 class LibraryBook(models.Model):
@@ -8,6 +9,8 @@ class LibraryBook(models.Model):
     # write None as its reply. (It trips over that of "create" earlier, and makes no change.)
 
     def write(self, vals):
+        if "unacceptable" in (vals.get("name") or ""):
+            raise UserError("Not this title.\n\nPlease.")
         written = super().write(vals)
         return None if "forgetful" in (vals.get("name") or "") else written
 
