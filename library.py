@@ -23,13 +23,12 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import argparse
 import codecs
 import contextlib
-import functools
 import os
 import re
 import sys
-import time
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from library_xmlrpc import (
     FIRST_PAGE,
@@ -38,9 +37,7 @@ from library_xmlrpc import (
     LibraryAPI,
     LibraryError,
     LoginError,
-    ServerError,
     UnknownOutcomeError,
-    check_line,
     check_number,
     check_title,
     mask,
@@ -51,7 +48,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn, TypeVar
 
     T = TypeVar("T")
-    Value = tuple[str, str]  # of a setting: its text, and where it stands
+    Value = tuple[str, str]  # of a setting: its text, and where it was set
     Source = dict[str, Value]  # settings that stand in one place, by name
 
 __version__ = "1.0.0"
@@ -62,408 +59,170 @@ BATCH_CHARACTERS = 80_000  # in these titles, whatever they are
 BATCH_IDS = 10_000  # of `del`
 
 TERMINAL = "CONIN$" if os.name == "nt" else "/dev/tty"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+CAUGHT: list[int] = []  # of these
+
+ARGUMENTS = {"list": "[TITLE]", "add": "TITLE", "set": "ID TITLE", "del": "ID [ID ...]"}
 
 DEFAULTS = {"url": "http://localhost:8069", "db": "odoo-dev", "user": "admin", "timeout": "120"}
-DEFAULT_LOGIN = "http", "localhost", 8069, "odoo-dev", "admin"
-VARIABLES = {f"ODOO_{name.upper()}": name for name in DEFAULTS}
-VARIABLES.update(ODOO_PASSWORD="password", ODOO_API_KEY="password")  # the last one counts
-PROFILE_KEYS = {  # of the settings; the second ones, and the parts, are ERPpeek's and Odooly's
-    "url": ("url", "server"),
-    "db": ("db", "database"),
-    "user": ("user", "username"),
-    "password": ("api_key", "password"),
-    "timeout": ("timeout",),
-}
-URL_PARTS = {"scheme": "http", "host": "localhost", "port": "8069"}
-KNOWN_KEYS = {*URL_PARTS, "protocol", "options"}.union(*PROFILE_KEYS.values())
+DEFAULT_PASSWORD = "admin"  # of the default user on the default server
+VARIABLES = {"ODOO_API_KEY": "password", "ODOO_PASSWORD": "password"}  # the first one counts
+VARIABLES.update({f"ODOO_{name.upper()}": name for name in DEFAULTS})
+KEYS = {"api_key": "password", "password": "password", **{name: name for name in DEFAULTS}}
+KEYS.update(server="url", database="db", username="user")  # as other programs call them
 
-# What is in a line that can't be a title, and a filter for its file that mends it.
-REMEDIES = {
-    "\t": r"tr '\t' ' '",
-    "\r": r"tr '\r' '\n'",  # line ends of old
-    "\ufeff": r"sed 's/\xef\xbb\xbf//g'",
-}
+# What is said of a book, with its ID and title, and what with --quiet.
+LISTED, ADDED = "{} {}", "Book added with ID {} for title {}."
+SET, DELETED = "Title of Book ID {} set to {}.", "Book with ID {} was deleted."
+IF_QUIET = {LISTED: "{}", ADDED: "{}", SET: "", DELETED: ""}
 
-RUN_AGAIN = "the change may have been made: wait a little and run it again, which does no harm"
-DASH = 'put "--" before a title that begins with a dash'
-MISPLACED = {  # options that are often looked for elsewhere, with what to do instead
-    "--limit": "it goes after the command list",
-    "--file": "it goes after the command add",
-    "--from-line": "it goes after the command add",
-    "--password": "others can see the arguments of a command: set ODOO_PASSWORD or ODOO_API_KEY",
+# What to do: the second line of an error.
+HINTS = {
+    "help": "see {} --help",
+    "dash": 'put "--" before a title that begins with a dash',
+    "no password": "set ODOO_API_KEY or ODOO_PASSWORD, or api_key or password in a profile",
+    "another server": "set this server and its password in one place, a profile or the environment",
+    "readable": "chmod 600 {}",
+    "add": "the book may have been added: wait a little and run it again with --skip-existing",
+    "again": "the change may have been made: wait a little and run it again, which does no harm",
+    "rest": "run the same command again, which does the rest",
+    "batch": "lines {0} to {1} may have been added: wait a little, then go on with the same "
+    "command and --from-line {0} --skip-existing",
+    "next": "lines {0} to {1} were not added: go on with the same command and --from-line {0}",
 }
 
 # What a line of text can't show as it is: control characters, line separators, and what changes
 # the direction in which the rest is shown. (isprintable() would also refuse a soft hyphen.)
-_UNPRINTABLE = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+_UNPRINTABLE = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 
 
 class ConfigError(LibraryError):
-    """An argument or a setting is missing or malformed; the message names it."""
+    """Something is wrong with an argument, a setting or a file: `args` say what, a line each."""
+
+    def __init__(self, *lines: str, hint: str = "") -> None:
+        super().__init__("", hint)
+        self.args = lines
 
 
 EXIT_STATUS = {ConfigError: 2, ConnectError: 3, LoginError: 3, UnknownOutcomeError: 4}  # else 1
 
 
-# --- The commands: each calls the API, prints, and gives the exit status -------------------------
-
-
-def list_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
-    for count, book in enumerate(api.iter_books(args.title, args.limit), start=1):
-        id, name = book["id"], book["name"]
-        line = console.line(f"{id} {name}", id, name, if_quiet=f"{id}")
-        sys.stdout.write(line)  # print would take four times as long
-        if not count % FIRST_PAGE:  # show a page when it is there: Python 3.14 buffers several
-            sys.stdout.flush()
-    return 0
-
-
-def add_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
-    if args.file:
-        return add_lines(args, api, console)
-    look = f"wait a little, then look for a new ID: {list_command(args, args.title)}"
-    with console.change(f"the book may have been added: {look}"):
-        id = api.create(args.title)
-    console.print_added([id], [args.title])
-    return 0
-
-
-def add_lines(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
-    """Add the titles of a file in batches. What is printed is stored."""
-    lines = [line for line in args.file.lines if line[0] >= (args.from_line or 1)]
-    nothing = f"no title in {args.file.name}, from line {args.from_line or 1} on"
-    console.show_progress(f"0 of {len(lines)} added" if lines else nothing)
-    size = min(BATCH, BATCH_CHARACTERS // max((len(title) for _, title in lines), default=1))
-    started = time.monotonic()
-    resume_here = ""  # before the first batch nothing was changed
-    for start in range(0, len(lines), size):
-        numbers, titles = zip(*lines[start : start + size])
-        added = start + len(titles)
-        resume_next = resume_hint(args, numbers[-1] + 1) if added < len(lines) else ""
-        if_unknown = (
-            f"lines {numbers[0]} to {numbers[-1]} of {args.file.name} were added, or none of them: "
-            f"wait a little, then look for the first: {list_command(args, titles[0])}; "
-            f"if it is there with a new ID, {resume_next or 'all is done'}; "
-            f"if not, {resume_hint(args, numbers[0])}"
-        )
-        with console.change(if_unknown, if_not_made=resume_here):
-            ids = api.create_many(titles)
-        resume_here = resume_next
-        console.print_added(ids, titles, resume_here)
-        seconds = time.monotonic() - started
-        console.show_progress(f"{added} of {len(lines)} added, {added / seconds:.0f} a second")
-    console.keep_progress()
-    return 0
-
-
-def set_title(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
-    with console.change(RUN_AGAIN):
-        api.write(args.id, args.title)
-    sentence = f"Title of Book ID {args.id} set to {args.title}."
-    console.print_done([console.line(sentence, args.id, args.title)], "the title was set")
-    return 0
-
-
-def delete_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
-    ids = list(dict.fromkeys(args.ids))
-    missing = set(ids)
-    for start in range(0, len(ids), BATCH_IDS):
-        with console.change(RUN_AGAIN):
-            deleted = api.unlink_many(ids[start : start + BATCH_IDS])
-        lines = [console.line(f"Book with ID {id} was deleted.", id) for id in deleted]
-        console.print_done(lines, f"deleted: {format_ids(deleted)}")
-        missing.difference_update(deleted)
-    if missing:
-        raise BookNotFoundError([id for id in ids if id in missing])
-    return 0
-
-
-# --- What the user sees --------------------------------------------------------------------------
-
-
-class Console:
-    """What the user sees of a command: results on standard output, all else on standard error.
-
-    `if_stopped` is what the user has to be told if the command stops at this moment, whatever
-    stops it: what may have been changed, what was changed and is not printed, how to go on.
-    """
-
-    def __init__(self) -> None:
-        self.quiet = self.json = False
-        self.if_stopped = ""
-        self._has_changed = False  # a book: that nothing was changed would not be so any more
-        self._progress = ""  # which stands in the line of the cursor
-
-    def line(self, sentence: str, id: int, name: str | None = None, if_quiet: str = "") -> str:
-        """What to print of a book, with the line's end; nothing where the options want nothing."""
-        if self.json:
-            import json
-
-            book = {"id": id} if name is None else {"id": id, "name": name}
-            return f"{json.dumps(book)}\n"  # ASCII, so that it is exact in each locale
-        text = if_quiet if self.quiet else printable(sentence)
-        return f"{text}\n" if text else ""
-
-    @contextlib.contextmanager
-    def change(self, if_unknown: str, if_not_made: str = "") -> Iterator[None]:
-        """For a call that changes something: what to tell the user if it fails.
-
-        `if_unknown` is for a change that may have been made, `if_not_made` for one that was not.
-        """
-        self.if_stopped = if_unknown
-        try:
-            yield
-        except UnknownOutcomeError:
-            raise
-        except LibraryError:
-            self.if_stopped = if_not_made
-            raise
-
-    def print_added(self, ids: Sequence[int], titles: Sequence[str], to_resume: str = "") -> None:
-        lines = [
-            self.line(f"Book added with ID {id} for title {title}.", id, title, if_quiet=f"{id}")
-            for id, title in zip(ids, titles)
-        ]
-        self.print_done(lines, f"added with IDs: {format_ids(ids)}", to_resume)
-
-    def print_done(self, lines: Sequence[str], done: str, to_resume: str = "") -> None:
-        """Print lines at once, so that what is printed is stored.
-
-        `done` says the same in short, and is said if they can't be printed. `to_resume` says how
-        to go on where there is more to do.
-        """
-        self._has_changed |= bool(lines)
-        self.if_stopped = join(to_resume, done)
-        self._wipe_progress()
-        try:
-            sys.stdout.writelines(lines)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            if to_resume:
-                raise
-            discard(sys.stdout)  # the reader has seen enough, and all is done
-        self.if_stopped = to_resume
-
-    def show_progress(self, text: str) -> None:
-        """Show `text` on a terminal, in place of the text before."""
-        if sys.stderr.isatty() and not self.quiet:
-            self._wipe_progress()
-            sys.stderr.write(f"{printable(text)}\r")
-            sys.stderr.flush()
-            self._progress = text
-
-    def keep_progress(self) -> None:
-        """Let the progress stay, as the last word."""
-        if self._progress:
-            self._progress = ""
-            sys.stderr.write("\n")
-
-    def _wipe_progress(self) -> None:
-        if self._progress:
-            self._progress = ""
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-
-    def complain(self, *messages: str) -> None:
-        """Print messages, a line each, on standard error."""
-        try:
-            self._wipe_progress()
-            for message in filter(None, messages):
-                sys.stderr.write(f"{program()}: {printable(message)}\n")
-        except OSError:  # nobody reads them; the exit status remains
-            discard(sys.stderr)
-
-    def fail(self, error: LibraryError) -> int:
-        """Say what went wrong and what to do, and give the exit status that says so too."""
-        self.complain(f"error: {error}", join(error.hint, self.if_stopped))
-        statuses = (status for kind, status in EXIT_STATUS.items() if isinstance(error, kind))
-        status = next(statuses, 1)
-        # 3 promises that nothing was changed. What stops part-way could not all be done: 1.
-        return 1 if status == 3 and self._has_changed else status
-
-    def show_traceback(self, error: LibraryError, user: str, pwd: str) -> None:
-        """For --debug: Python's, and the server's where there is one."""
-        import traceback
-
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        if isinstance(error, ServerError) and error.code:
-            text += f"The server's fault {error.code}:\n{error.text}"
-        for line in mask(text, user, pwd).splitlines():
-            self.complain(f"debug: {line}")
-
-
-def printable(text: str) -> str:
-    """`text` on one line, with escapes for what would steer a terminal."""
-    if text.isprintable():
-        return text
-    return re.sub(_UNPRINTABLE, lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-def join(*hints: str) -> str:
-    return "; ".join(filter(None, hints))
-
-
-def format_ids(ids: Sequence[int]) -> str:
-    """The IDs as text: those of a batch as a range, as a rule."""
-    if len(ids) > 2 and list(ids) == list(range(ids[0], ids[-1] + 1)):
-        return f"{ids[0]} to {ids[-1]}"
-    return " ".join(map(str, ids))
-
-
-def discard(stream: Any) -> None:
-    """Discard what a stream still holds. Otherwise Python's flush at exit fails again."""
-    with open(os.devnull, "w") as devnull:
-        os.dup2(devnull.fileno(), stream.fileno())
-
-
-def list_command(args: argparse.Namespace, title: str) -> str:
-    """The command that lists the books with this title, or with that part of it that is shown."""
-    part = max(re.split(_UNPRINTABLE, title), key=len)
-    return full_command(args, "list", *["--"] * part.startswith("-"), quote(part))
-
-
-def resume_hint(args: argparse.Namespace, number: int) -> str:
-    """How to go on with the file at its line of this number."""
-    same_input = " with the same input" if args.file.path == "-" else ""
-    return f"go on with: {add_command(args, args.file.path, number)}{same_input}"
-
-
-def add_command(args: argparse.Namespace, path: str, number: int | None) -> str:
-    """The command that adds the titles of a file, from its line of this number on."""
-    flags = [f"--{name}" for name in ("quiet", "json") if getattr(args, name)]
-    from_line = ["--from-line", str(number)] if number else []
-    return full_command(args, "add", *flags, option("file", path), *from_line)
-
-
-def full_command(args: argparse.Namespace, *words: str) -> str:
-    """A command for the user to type, with the settings that they gave as options."""
-    names = [name for name in (*DEFAULTS, "config", "profile") if getattr(args, name) is not None]
-    settings = (option(name, getattr(args, name)) for name in names)
-    return " ".join((typed(), *settings, *words))
-
-
-def option(name: str, value: str) -> str:
-    """An option with its value, for a shell.
-
-    After a space, argparse would take a value that begins with a dash for another option.
-    """
-    separator = "=" if value.startswith("-") and value != "-" else " "
-    return f"--{name}{separator}{quote(value)}"
-
-
-def quote(word: str) -> str:
-    """`word` in quotes for a shell."""
-    if re.search(r'["$`\\!]', word):
-        import shlex
-
-        return shlex.quote(word)
-    return f'"{word}"'
-
-
-# --- Settings ------------------------------------------------------------------------------------
-
-
-class Settings:
-    """A server and a login to it. Each setting is checked, and knows where it was set."""
-
-    def __init__(self, found: Source, profiles: Sequence[str]) -> None:
-        self.scheme, self.host, self.port = parse(parse_url, *found["url"])
-        self.db = parse(check_title, *found["db"])
-        self.user = parse(check_title, *found["user"])
-        self.timeout = parse(parse_seconds, *found["timeout"])
-        self.pwd = ""  # until set_password: the user is asked for it last
-        self._url = found["url"][0]
-        self._origins = {name: origin for name, (_, origin) in found.items()}
-        self._profiles = profiles
-
-    def set_password(self, password: Value | None) -> None:
-        """Take this password, or else the default one for the default login, or else ask."""
-        is_default = (self.scheme, self.host, self.port, self.db, self.user) == DEFAULT_LOGIN
-        if not password and is_default:
-            password = "admin", "the default"
-        elif not password:
-            question = f"{self.user} on {self._url}, database {self.db}"
-            password = ask_password(question), "the prompt"
-        self.pwd, self._origins["password"] = parse(check_title, *password), password[1]
-
-    def connect(self, backend: Callable[..., LibraryAPI]) -> LibraryAPI:
-        folder = os.path.join(xdg_folder("XDG_CACHE_HOME", "~/.cache"), "library")
-        login = f"{self.user}@{self.scheme}://{self.host}:{self.port}/{self.db}"
-        return backend(
-            *(self.host, self.port, self.db, self.user, self.pwd),
-            scheme=self.scheme,
-            timeout=self.timeout,
-            uid_cache=os.path.join(folder, urllib.parse.quote(login, safe="")),
-        )
-
-    def explain(self, error: LibraryError) -> None:
-        """Add to an error's hint where those settings are from that may have caused it."""
-        if isinstance(error, LoginError):
-            names = ("password", "password"), ("user", "user"), ("database", "db")
-            origins = (f"{word} from {self._origins[name]}" for word, name in names)
-            error.hint = join(", ".join(origins), error.hint)
-        elif isinstance(error, ConnectError) and self._origins["url"] == "the default":
-            hint = "no server was set, so this is the default: set --url, ODOO_URL or --profile"
-            profiles = f" (there are: {', '.join(self._profiles)})" if self._profiles else ""
-            error.hint = join(error.hint, hint + profiles)
-
-
-def find_settings(args: argparse.Namespace, console: Console) -> Settings:
-    """The settings that count. Each is taken from the first of these that has it:
-
-    1. an option
-    2. the profile that --profile names
-    3. the environment
-    4. another profile: that of ODOO_PROFILE, or [DEFAULT]
-    5. the defaults
-    """
-    given = vars(args)
-    options = {name: (given[name], f"--{name}") for name in DEFAULTS if given[name] is not None}
-    env = os.environ
-    environment = {name: (env[key], key) for key, name in VARIABLES.items() if env.get(key)}
-    path, sections, name = read_profiles(args)
-    common = read_section(sections, "DEFAULT", path, console)
-    own = read_section(sections, name, path, console) if name != "DEFAULT" else common
-    profile = {**common, **own}
-    is_named = args.profile is not None
-    found = {name: (value, "the default") for name, value in DEFAULTS.items()}
-    for source in [environment, profile] if is_named else [profile, environment]:
-        found.update(source)
-    found.update(options)
-    settings = Settings(found, list(sections))
-    settings.set_password(choose_password(environment, common, own, found["url"], is_named))
-    return settings
-
-
-def choose_password(
-    environment: Source, common: Source, own: Source, url: Value, profile_first: bool
-) -> Value | None:
-    """The password that counts, and where it stands, if there is any.
-
-    A password is sent only to the server it was given for:
-
-    - A password from the environment is sent to ODOO_URL, or to any server if that is not set.
-    - A profile's password is sent to the profile's server, or to the default one if it names none.
-    - The password of [DEFAULT] is not sent to a server that another profile names.
-
-    Raises ConfigError if the password that counts is not for `url`.
-    """
-    profile = own if own.keys() & {"url", "password"} else common
-    profile_url = own.get("url") or common.get("url") or (DEFAULTS["url"], "the default")
-    places = [(environment, environment.get("url", url)), (profile, profile_url)]
-    if profile_first:
-        places.reverse()
-    for source, password_url in places:
-        if "password" in source:
-            if parse(parse_url, *password_url) != parse(parse_url, *url):
-                origin = source["password"][1]
-                raise ConfigError(
-                    f"{origin} is for {password_url[0]}, not for {url[0]} ({url[1]})",
-                    f"set ODOO_URL to {url[0]} and ODOO_PASSWORD, and leave out --url and "
-                    "--profile; or write a profile with this url and its password",
-                )
-            return source["password"]
-    return None
+# --- The command line ----------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with errors of our own, under the program's name in each command."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        # A width of one's own spares argparse the import of shutil with each command.
+        formatter = partial(argparse.HelpFormatter, width=80)
+        super().__init__(allow_abbrev=False, formatter_class=formatter, **kwargs)
+        self.color = False  # which argparse has since Python 3.14
+
+    def error(self, message: str) -> NoReturn:
+        found = re.search("invalid choice: (.*) \\(", message)  # there is none but of a command
+        if found:
+            message = f"no command {found[1]}; there are {', '.join(ARGUMENTS)}"
+        raise ConfigError(message, hint=HINTS["help"].format(self.prog))
+
+
+def program() -> str:
+    """The program's name: "library" where it is installed."""
+    return "library" if os.path.basename(sys.argv[0]) == "library" else "library.py"
+
+
+def add_shared_options(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Add the options that go before the command or after it."""
+    add = partial(parser.add_argument, default=default)
+    add("-q", "--quiet", action="store_true", help="print IDs alone (list, add) or nothing")
+    add("--json", action="store_true", help="print a JSON object a line")
+    add("--debug", action="store_true", help="show tracebacks with errors")
+    add("--url", help="the server: ODOO_URL, or http://localhost:8069")
+    add("--db", metavar="NAME", help="the database: ODOO_DB, or odoo-dev")
+    add("--user", metavar="NAME", help="ODOO_USER, or admin; password: ODOO_API_KEY, ODOO_PASSWORD")
+    add("--timeout", metavar="SECONDS", help="how long to wait for an answer: ODOO_TIMEOUT, or 120")
+    add("--config", metavar="FILE", help="the profiles: ~/.config/library/library.ini")
+    add("--profile", metavar="NAME", help="a section of that file: ODOO_PROFILE")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    name = program()
+    about = f'Keep books on an Odoo server, for example: {name} add "Moby-Dick"'
+    parser = _Parser(prog=name, usage=f"{name} [options] COMMAND ...", description=about)
+    add_shared_options(parser)
+    parser.add_argument("--version", action="version", version=f"{name} {__version__}")
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=True, prog=name
+    )
+
+    title = partial(parse, check_title, origin="TITLE")
+    id = partial(parse, parse_number, origin="ID")
+    limit = partial(parse, parse_number, origin="--limit")
+    line = partial(parse, parse_number, origin="--from-line")
+
+    add = add_command(commands, "list", "list books in the server's order", list_books)
+    add("title", metavar="TITLE", nargs="?", type=title, help="a part of their titles")
+    add("--limit", metavar="N", type=limit, help="show at most N books")
+
+    titles = partial(read_lines, parse_title)
+    add = add_command(commands, "add", "add books", add_books, titles)
+    add("title", metavar="TITLE", nargs="?", type=title, help="the title")
+    add("--from-line", metavar="N", type=line, help="begin at line N of FILE")
+    add("--skip-existing", action="store_true", help="add no title that the catalogue has")
+
+    add = add_command(commands, "set", "change the titles of books", set_titles, read_changes)
+    add("id", metavar="ID", nargs="?", type=id, help="the book's")
+    add("title", metavar="TITLE", nargs="?", type=title, help="its new title")
+
+    ids = partial(read_lines, parse_id)
+    add = add_command(commands, "del", "delete books", delete_books, ids)
+    add("ids", metavar="ID", nargs="*", type=id, help="the books'")
+    return parser
+
+
+def add_command(
+    commands: Any, verb: str, about: str, run: Callable[..., int], read: Any = None
+) -> Callable[..., argparse.Action]:
+    """Add a command, with --file where `read` reads one. Gives what adds its other arguments."""
+    arguments = f"({ARGUMENTS[verb]} | --file FILE)" if read else ARGUMENTS[verb]
+    command = commands.add_parser(
+        verb,
+        usage=f"{program()} {verb} [options] {arguments}",
+        help=about,
+        description=about,
+        epilog=HINTS["dash"] if "TITLE" in arguments else "",
+    )
+    # An option that is not given after the command leaves what was given before it.
+    add_shared_options(command, default=argparse.SUPPRESS)
+    command.set_defaults(run=run)
+    add: Callable[..., argparse.Action] = command.add_argument
+    if read:
+        what = {"add": "titles or ", "set": "", "del": "IDs or "}[verb]
+        help = f"{what}books as list --json prints them, one a line"
+        add("--file", metavar="FILE", type=read, help=help)
+    return add
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """What stands on the command line, files read; ConfigError where it is wrong."""
+    args, rest = build_parser().parse_known_args(argv)
+    hint = HINTS["help"].format(f"{program()} {args.command}")
+    wrong = ""
+    if rest:
+        wrong = f"unrecognized argument: {rest[0].partition('=')[0]}"  # without an option's value
+        if args.command != "del" and re.match("-[^-]", rest[0]):
+            hint = HINTS["dash"]
+    elif args.quiet and args.json:
+        wrong = "--quiet and --json exclude each other"
+    elif args.command != "list":
+        words = [vars(args)[name] for name in ("id", "title", "ids") if name in args]
+        if any(words) if args.file is not None else not all(words):
+            wrong = f"give either {ARGUMENTS[args.command]} or --file FILE"
+        elif args.file is None and vars(args).get("from_line"):
+            wrong = "--from-line goes with --file"
+    if wrong:
+        raise ConfigError(wrong, hint=hint)
+    return args
 
 
 def parse(check: Callable[[str, str], T], text: str, origin: str) -> T:
@@ -474,18 +233,213 @@ def parse(check: Callable[[str, str], T], text: str, origin: str) -> T:
         raise ConfigError(str(error)) from None
 
 
+def parse_number(text: str, origin: str) -> int:
+    number: Any = int(text) if re.fullmatch("[0-9]{1,20}", text) else text
+    return check_number(number, origin)
+
+
+# --- Files: a book a line ------------------------------------------------------------------------
+
+
+def read_lines(parse_line: Callable[[str, str], T], path: str) -> list[tuple[int, T]]:
+    """The number of each line of a file that is not blank, and what it says.
+
+    The file "-" is standard input. ConfigError names the first ten bad lines.
+    """
+    name = "standard input" if path == "-" else path
+    try:
+        with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
+            octets = file.read()
+        if octets.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as Excel writes it
+            text = octets.decode("utf-16", "surrogatepass")
+        else:
+            text = octets.decode("utf-8-sig", "surrogateescape")  # which no check lets pass
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {name}: {getattr(error, 'strerror', error)}") from None
+    lines, errors = [], []
+    # Not by splitlines(), which takes more than line ends for ends of lines.
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            if line.strip():
+                value = parse_line(line.removesuffix("\r"), f"{name}, line {number}")
+                lines.append((number, value))
+        except ValueError as error:
+            errors.append(str(error))
+    if errors:
+        raise ConfigError(*errors[:10])
+    return lines
+
+
+def parse_title(line: str, origin: str) -> str:
+    """The title of the book in a line, or else the line as a title."""
+    name = parse_book(line).get("name")
+    return check_title(name if isinstance(name, str) else line, origin)
+
+
+def parse_id(line: str, origin: str) -> int:
+    """The ID of the book in a line, or else the line as an ID."""
+    book, what = parse_book(line), f"{origin}: an ID"
+    return check_number(book["id"], what) if "id" in book else parse_number(line.strip(), what)
+
+
+def read_changes(path: str) -> dict[int, str]:
+    """The titles of the books in a file, by ID."""
+    changes: dict[int, str] = {}
+
+    def parse_line(line: str, origin: str) -> None:
+        book = parse_book(line)
+        if "id" not in book or not isinstance(book.get("name"), str):
+            raise ValueError(f"{origin} is no book as list --json prints it")
+        id = check_number(book["id"], f"{origin}: an ID")
+        if id in changes:
+            raise ValueError(f"{origin}: ID {id} stands there for the second time")
+        changes[id] = check_title(book["name"], origin)
+
+    read_lines(parse_line, path)
+    return changes
+
+
+def parse_book(line: str) -> dict[str, Any]:
+    """The JSON object in a line; an empty one if it is something else."""
+    import json
+
+    with contextlib.suppress(ValueError, RecursionError):
+        if line.lstrip().startswith("{"):
+            book: dict[str, Any] = json.loads(line)
+            return book
+    return {}
+
+
+# --- Settings ------------------------------------------------------------------------------------
+
+
+def find_settings(args: argparse.Namespace) -> Source:
+    """The settings that count. Each is taken from the first of these that has it:
+
+    1. an option
+    2. the profile that --profile or ODOO_PROFILE names
+    3. the environment
+    4. the file's [DEFAULT]
+    5. the defaults
+
+    A password goes only to the server that is set beside it, in the same section or in the
+    environment; where none is, it goes to the one that counts. Raises ConfigError where that is
+    another server.
+    """
+    options = {
+        name: (vars(args)[name], f"--{name}") for name in DEFAULTS if vars(args)[name] is not None
+    }
+    environment = pick(VARIABLES, os.environ)
+    profile, common = read_profiles(args)
+    defaults = {name: (text, "the default") for name, text in DEFAULTS.items()}
+    sources = [options, profile, environment, common, defaults]
+    found: Source = {}
+    for source in reversed(sources):
+        found.update(source)
+    url = found["url"]
+    beside = next((source for source in sources if "password" in source), {}).get("url", url)
+    if parse(parse_url, *beside) != parse(parse_url, *url):
+        what = f"the password ({found['password'][1]}) is for {beside[0]} ({beside[1]})"
+        raise ConfigError(f"{what}, not for {url[0]} ({url[1]})", hint=HINTS["another server"])
+    return found
+
+
+def pick(names: Mapping[str, str], values: Mapping[str, str], where: str = "") -> Source:
+    """The settings among some values, by their names there. An empty value is none."""
+    source: Source = {}
+    for name, setting in names.items():
+        if values.get(name):
+            source.setdefault(setting, (values[name], f"{name!r}{where}" if where else name))
+    return source
+
+
+def read_profiles(args: argparse.Namespace) -> list[Source]:
+    """The settings of the profile that was asked for, and those of [DEFAULT]."""
+    path = args.config
+    if path is None:
+        path = xdg_path("XDG_CONFIG_HOME", "~/.config", "library.ini")
+    sections = read_ini(path, must_be_there=args.config is not None)
+    there = f"there are: {', '.join(sections) or 'none'}"
+    name = os.environ.get("ODOO_PROFILE", "") if args.profile is None else args.profile
+    if name not in sections and (name or args.profile is not None):
+        raise ConfigError(f"no profile {name!r} in {path}; {there}")
+    if args.config is not None and not name and not sections.get("DEFAULT"):
+        raise ConfigError(f"--config {path} needs a --profile; {there}")
+    found = []
+    for section in (name, "DEFAULT"):
+        keys, where = sections.get(section, {}), f" in [{section}] of {path}"
+        for key in sorted(keys.keys() - KEYS):
+            raise ConfigError(f"unknown key {key!r}{where}; there are: {', '.join(KEYS)}")
+        found.append(pick(KEYS, keys, where))
+    return found
+
+
+def read_ini(path: str, must_be_there: bool) -> dict[str, dict[str, str]]:
+    """The sections of an ini file, [DEFAULT] as one of them. No error quotes its lines."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            import configparser
+
+            ini = configparser.ConfigParser(interpolation=None, default_section="")
+            ini.read_file(file)
+            others_can = os.name == "posix" and os.stat(file.fileno()).st_mode & 0o077
+    except OSError as error:
+        places = path, os.path.dirname(path), os.path.dirname(os.path.dirname(path))
+        is_dangling = any(os.path.islink(place) and not os.path.exists(place) for place in places)
+        is_missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        if is_missing and not is_dangling and not must_be_there:
+            return {}
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (configparser.Error, UnicodeDecodeError):
+        what = "UTF-8 text, with KEY = VALUE in a [SECTION], and each only once"
+        raise ConfigError(f"{path} must be {what}") from None
+    sections = {section: dict(ini[section]) for section in ini.sections()}
+    if others_can and any({"password", "api_key"} & keys.keys() for keys in sections.values()):
+        from shlex import quote
+
+        hint = HINTS["readable"].format(quote(path))
+        raise ConfigError(f"{path} holds a password, and others can read it", hint=hint)
+    return sections
+
+
+def xdg_path(variable: str, default: str, name: str) -> str:
+    """The path of a file in the user's folder for settings or caches."""
+    folder = os.environ.get(variable, "")
+    folder = folder if os.path.isabs(folder) else os.path.expanduser(default)
+    # Without a home, a path where nothing can be read or kept.
+    return os.path.join(folder if os.path.isabs(folder) else os.devnull, "library", name)
+
+
+def connect(settings: Source, backend: Callable[..., LibraryAPI], console: Console) -> LibraryAPI:
+    """The API with these settings. If there is no password among them, the user is asked for it."""
+    scheme, host, port = parse(parse_url, *settings["url"])
+    db, user = (parse(check_title, *settings[name]) for name in ("db", "user"))
+    timeout = parse(parse_seconds, *settings["timeout"])
+    if "password" not in settings:
+        settings["password"] = default_password(settings["url"][0], db, user)
+    pwd = parse(check_title, *settings["password"])
+    console.login = user, pwd
+    login = urllib.parse.quote(f"{user}@{scheme}://{host}:{port}/{db}", safe="")
+    return backend(
+        *(host, port, db, user, pwd),
+        scheme=scheme,
+        timeout=timeout,
+        uid_cache=xdg_path("XDG_CACHE_HOME", "~/.cache", login),
+    )
+
+
 def parse_url(text: str, origin: str) -> tuple[str, str, int]:
     """Scheme, host and port. The error does not show `text`, which may hold a password."""
-    check_line(text, origin)
-    strange = re.search("[^!-~]", text)  # which may be invisible
-    if strange:
-        what = "a space" if strange[0] == " " else f"the character U+{ord(strange[0]):04X}"
-        raise ValueError(f"{origin} can't hold {what}")
+    text = text.strip()
+    if text[:1] in ("'", '"'):
+        raise ValueError(f"{origin} begins with a quote, {text[0]}, which is no part of a URL")
     found = re.fullmatch(
-        r"(?ai)(https?)://(?:\[([0-9a-f:.]{2,45})\]|([\w.-]{1,253}))(?::([0-9]{1,5}))?/?", text
+        r"(?ai)(https?)://(?:\[([0-9a-f:.]{2,45}(?:%\w+)?)\]|([\w.-]{1,253}))(?::([0-9]{1,5}))?"
+        r"(?:/(?:(?:web|odoo|jsonrpc|xmlrpc|json)(?:[/?#].*)?)?)?",  # a browser's or client's path
+        text,
     )
     if not found:
-        raise ValueError(f"{origin} must be like http://localhost:8069 (without a path or a user)")
+        raise ValueError(f"{origin} must be like http://localhost:8069")
     scheme, host = found[1].lower(), (found[2] or found[3]).lower()
     port = int(found[4] or (443 if scheme == "https" else 80))
     if not 1 <= port <= 65535:
@@ -499,403 +453,294 @@ def parse_seconds(text: str, origin: str) -> float:
     return float(text)
 
 
-def parse_number(text: Any, origin: str) -> int:
-    return check_number(int(text) if re.fullmatch("[0-9]{1,20}", text) else text, origin)
-
-
-def ask_password(whose: str) -> str:
-    """Ask for it on the controlling terminal, whatever standard input is."""
+def default_password(url: str, db: str, user: str) -> Value:
+    """The default one for the default login. Else ask for it, whatever standard input is."""
+    default = tuple(DEFAULTS[name] for name in ("url", "db", "user"))
+    if (parse_url(url, ""), db, user) == (parse_url(default[0], ""), *default[1:]):
+        return DEFAULT_PASSWORD, "the default"
     from getpass import getpass
 
+    whose = f"{user} on {url.strip()}, database {db}"
     try:
         open(TERMINAL).close()
     except OSError:
-        hint = "set ODOO_API_KEY or ODOO_PASSWORD, or api_key or password in a profile"
-        raise ConfigError(f"no password for {whose}", hint) from None
+        raise ConfigError(f"no password for {whose}", hint=HINTS["no password"]) from None
+    pwd = ""
     try:
         pwd = getpass(printable(f"Password of {whose}: "))
-    except (EOFError, UnicodeError, KeyboardInterrupt) as stop:
-        sys.stderr.write("\n")
-        if isinstance(stop, KeyboardInterrupt):
-            raise
-        pwd = ""
+    except (EOFError, UnicodeError, OSError):
+        pass
+    finally:
+        sys.stderr.write("" if pwd else "\n")
     if not pwd:
         raise ConfigError("no password given")
-    return pwd
+    return pwd, "the prompt"
 
 
-def xdg_folder(variable: str, default: str) -> str:
-    folder = os.environ.get(variable, "")
-    folder = folder if os.path.isabs(folder) else os.path.expanduser(default)
-    # Without a home, a path where nothing can be read or kept.
-    return folder if os.path.isabs(folder) else os.devnull
+# --- The commands: each calls the API, prints, and gives the exit status -------------------------
 
 
-def read_profiles(args: argparse.Namespace) -> tuple[str, dict[str, dict[str, str]], str]:
-    """The path of the profiles, its sections, and the name of the one asked for, or ""."""
-    default = os.path.join(xdg_folder("XDG_CONFIG_HOME", "~/.config"), "library", "library.ini")
-    path = default if args.config is None else args.config
-    name = os.environ.get("ODOO_PROFILE", "") if args.profile is None else args.profile
-    is_missing = args.config is None and not os.path.exists(path)
-    sections = {} if is_missing else read_ini(path)
-    if (name or args.profile is not None) and name not in sections:
-        origin = "ODOO_PROFILE" if args.profile is None else "--profile"
-        names = ", ".join(sections) or "none"
-        raise ConfigError(f"{origin}: no profile {name!r} in {path}, which has: {names}")
-    return path, sections, name
+def list_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
+    for count, book in enumerate(api.iter_books(args.title, args.limit), start=1):
+        line = console.line(LISTED, book["id"], book["name"])
+        sys.stdout.write(line)  # print would take four times as long
+        if not count % FIRST_PAGE:  # show a page before the next one is there
+            sys.stdout.flush()
+    return 0
 
 
-def read_section(
-    sections: dict[str, dict[str, str]], section: str, path: str, console: Console
-) -> Source:
-    """The settings of a section of the profiles."""
-    keys = sections.get(section, {})
-    where = f"in [{section}] of {path}"
-    for key in sorted(keys.keys() - KNOWN_KEYS):
-        console.complain(f"warning: unknown key {key} {where}")
-    source = {}
-    for setting, aliases in PROFILE_KEYS.items():
-        key = next((alias for alias in aliases if keys.get(alias)), "")
-        if key:
-            value = keys[key]
-            if key == "server":  # which may end with the path that ERPpeek and Odooly use
-                value = re.sub("/(web|jsonrpc|xmlrpc(/2)?|json/2)/?$", "", value)
-            source[setting] = value, f"the key {key} {where}"
-    parts = [part for part in URL_PARTS if part in keys]
-    if parts and "url" in source:
-        console.complain(f"warning: {source['url'][1]} counts, not {', '.join(parts)}")
-    elif parts:
-        url = "{scheme}://{host}:{port}".format_map(
-            {**URL_PARTS, **sections.get("DEFAULT", {}), **keys}
-        )
-        source["url"] = url, f"the key {' or '.join(parts)} {where}"
-    return source
+def add_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
+    if args.file is not None:
+        return add_lines(args, api, console)
+    if not args.skip_existing or not api.existing_titles([args.title]):
+        console.untold = HINTS["add"]
+        console.report(ADDED, {api.create(args.title): args.title})
+    return 0
 
 
-def read_ini(path: str) -> dict[str, dict[str, str]]:
-    """The sections of an ini file, [DEFAULT] as one of them. No error quotes its lines."""
-    import configparser
-
-    ini = configparser.ConfigParser(interpolation=None, default_section="")
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            ini.read_file(file)
-            others_can = os.name == "posix" and os.stat(file.fileno()).st_mode & 0o077
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", "not UTF-8")
-        raise ConfigError(f"cannot read {path}: {reason}") from None
-    except configparser.Error as error:
-        line = getattr(error, "lineno", 0) or getattr(error, "errors", [(0,)])[0][0]
-        what = "must be KEY = VALUE in a [SECTION], and each only once"
-        raise ConfigError(f"{path}, line {line}: {what}") from None
-    sections = {section: dict(ini[section]) for section in ini.sections()}
-    if others_can and any({"password", "api_key"} & keys.keys() for keys in sections.values()):
-        hint = f"chmod 600 {quote(path)}"
-        raise ConfigError(f"{path} holds a password, and others can read it", hint)
-    return sections
+def add_lines(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
+    """Add the titles of a file in batches. What is printed is stored."""
+    lines = [line for line in args.file if line[0] >= (args.from_line or 1)]
+    skipped = 0
+    for batch, following in batches(lines, batch_size(title for _, title in lines), console):
+        titles = [title for _, title in batch]
+        if args.skip_existing:
+            there = api.existing_titles(titles)
+            titles = [title for title in dict.fromkeys(titles) if title not in there]
+            skipped += len(batch) - len(titles)
+        console.untold = HINTS["batch"].format(batch[0][0], batch[-1][0]) if titles else ""
+        books = dict(zip(api.create_many(titles), titles)) if titles else {}
+        to_resume = HINTS["next"].format(following[0][0], following[-1][0]) if following else ""
+        console.report(ADDED, books, to_resume)
+    if args.skip_existing:
+        console.complain(f"{skipped} of {len(lines)} titles were there already")
+    return 0
 
 
-# --- The command line ----------------------------------------------------------------------------
+def set_titles(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
+    if args.file is None:
+        console.untold = HINTS["again"]
+        api.write(args.id, args.title)
+        console.report(SET, {args.id: args.title})
+        return 0
+    missing: list[int] = []
+    for batch, following in batches(list(args.file), batch_size(args.file.values()), console):
+        console.untold = HINTS["again"]
+        changed, absent = api.write_many({id: args.file[id] for id in batch})
+        to_resume = HINTS["rest"] if following else ""
+        console.report(SET, {id: args.file[id] for id in changed}, to_resume)
+        missing += absent
+    if missing:
+        raise BookNotFoundError(missing)
+    return 0
 
 
-class TitleFile:
-    """A file of titles, or standard input for "-", read and checked as a whole.
+def delete_books(args: argparse.Namespace, api: LibraryAPI, console: Console) -> int:
+    ids = list(dict.fromkeys(args.ids or [id for _, id in args.file]))
+    missing: list[int] = []
+    for batch, following in batches(ids, BATCH_IDS, console):
+        console.untold = HINTS["again"]
+        deleted = dict.fromkeys(api.unlink_many(batch))
+        console.report(DELETED, deleted, HINTS["rest"] if following else "")
+        missing += [id for id in batch if id not in deleted]
+    if missing:
+        raise BookNotFoundError(missing)
+    return 0
 
-    `lines` has the number and the title of each line that is not blank.
+
+def batch_size(titles: Iterable[str]) -> int:
+    """How many of these titles are sent at once."""
+    return min(BATCH, BATCH_CHARACTERS // max(map(len, titles), default=1))
+
+
+def batches(items: list[T], size: int, console: Console) -> Iterator[tuple[list[T], list[T]]]:
+    """The items in batches, each with the one that follows, which is empty behind the last."""
+    parts = [items[at : at + size] for at in range(0, len(items), size)]
+    for number, both in enumerate(zip(parts, [*parts[1:], []])):
+        console.show_progress(f"{number * size} of {len(items)} done")
+        yield both
+    console.show_progress(f"{len(items)} of {len(items)} done\n")
+
+
+# --- What the user sees --------------------------------------------------------------------------
+
+
+class Console:
+    """What the user sees of a command: results on standard output, all else on standard error.
+
+    Two notes are kept for the user in case that something stops the command:
+    `untold` says what was changed, or may have been, and is not printed yet;
+    `to_resume` says how to go on with what was not done yet, where a part of it was.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.path: str = args.file
-        self.name = "standard input" if self.path == "-" else self.path
-        self.lines: list[tuple[int, str]] = []
-        self._args = args
-        self._is_utf16 = False
-        errors = []
-        # Not by splitlines(), which takes more than line ends for ends of lines.
-        for number, line in enumerate(self._read().split(b"\n"), start=1):
-            origin = f"{self.name}, line {number}"
-            try:
-                title = line.removesuffix(b"\r").decode()
-                if title.strip():
-                    self.lines.append((number, check_title(title, origin)))
-            except UnicodeDecodeError:
-                errors.append((f"{origin} is not UTF-8", self._convert("CP1252")))
-            except ValueError as error:
-                remedies = (remedy for octet, remedy in REMEDIES.items() if octet in title)
-                errors.append((str(error), self._filter(next(remedies, ""))))
-        if errors:
-            message, hint = errors[0]
-            more = f" (bad lines in all: {len(errors)})" if len(errors) > 1 else ""
-            raise ConfigError(message + more, hint)
+    def __init__(self) -> None:
+        self.quiet = self.json = self.debug = False
+        self.is_batch = False  # whether books come from a file
+        self.is_utf8 = (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
+        self.login = "", ""  # user and password, of which the latter is not shown in tracebacks
+        self.untold = self.to_resume = ""
+        self.has_changed = False  # a book, at least
 
-    def _read(self) -> bytes:
-        """What is in the file, in UTF-8."""
+    def line(self, sentence: str, id: int, name: str | None) -> str:
+        """What to print of a book, with the line's end; nothing where the options want nothing."""
+        if self.json:
+            import json
+
+            # As it is, a title can be searched and edited; in ASCII it is exact in each locale.
+            plain = self.is_utf8 and (name or "").isprintable()
+            book = {"id": id} if name is None else {"id": id, "name": name}
+            return f"{json.dumps(book, ensure_ascii=not plain)}\n"
+        text = (IF_QUIET[sentence] if self.quiet else sentence).format(id, name)
+        return f"{printable(text)}\n" if text else ""
+
+    def report(self, sentence: str, books: Mapping[int, str | None], to_resume: str = "") -> None:
+        """Print what was done with books, at once: what is printed is stored."""
+        done = f"done, but not printed: ID {format_ids(list(books))}" if books else ""
+        self.untold = "; ".join(filter(None, (done, to_resume)))
+        self.has_changed |= bool(books)
+        lines = [self.line(sentence, id, name) for id, name in books.items()]
+        self.show_progress("")
         try:
-            with open(0 if self.path == "-" else self.path, "rb", closefd=self.path != "-") as file:
-                octets = file.read()
-        except OSError as error:
-            raise ConfigError(f"cannot read {self.name}: {error.strerror}") from None
-        if octets.startswith(codecs.BOM_UTF32_LE):  # which begins as UTF-16's does
-            raise ConfigError(f"{self.name} is UTF-32", self._convert("UTF-32"))
-        if octets.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            self._is_utf16 = True
-            try:
-                return octets.decode("utf-16").encode()  # as Excel writes "Unicode text"
-            except UnicodeDecodeError:
-                raise ConfigError(f"{self.name} is not UTF-16, though it begins so") from None
-        for encoding, nuls in (("UTF-16BE", octets[::2]), ("UTF-16LE", octets[1::2])):
-            if len(octets) % 2 == 0 and nuls.count(0) > len(nuls) / 2:
-                message = f"{self.name} is not UTF-8, it seems to be {encoding}"
-                raise ConfigError(message, self._convert(encoding))
-        return octets.removeprefix(codecs.BOM_UTF8)
+            sys.stdout.writelines(lines)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            if to_resume:
+                raise  # otherwise the reader has seen enough, and all is done
+        self.to_resume = to_resume
+        self.untold = ""
 
-    def _convert(self, encoding: str) -> str:
-        """How to make UTF-8 of the file. Not by a pipe, which adds what it has if iconv fails."""
-        if self.path == "-":
-            return f"if it is {encoding}, make UTF-8 of it with iconv, and a file for --file"
-        path = f"{self.path}.utf8"
-        add = add_command(self._args, path, self._args.from_line)
-        iconv = f"iconv -f {encoding} -t UTF-8 < {quote(self.path)} > {quote(path)}"
-        return f"if it is {encoding}: {iconv} && {add}"
+    def show_progress(self, text: str) -> None:
+        """Show `text` on a terminal, in the cursor's line, in place of what was shown before."""
+        if self.is_batch and not self.quiet and sys.stderr.isatty():
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                sys.stderr.write(f"\r\x1b[K{text}")
+                sys.stderr.flush()
 
-    def _filter(self, command: str) -> str:
-        """How to send the file through a filter, which is for UTF-8 alone."""
-        if self._is_utf16:
-            return self._convert("UTF-16")
-        if not command or self.path == "-":
-            return command and f"put this before it in the pipe: {command}"
-        add = add_command(self._args, "-", self._args.from_line)
-        return f"try: {command} < {quote(self.path)} | {add}"
+    def complain(self, *messages: str) -> None:
+        """Print messages, a line each, on standard error."""
+        self.show_progress("")
+        with contextlib.suppress(OSError):  # nobody reads them; the exit status remains
+            for message in filter(None, messages):
+                sys.stderr.write(f"{program()}: {printable(message)}\n")
 
+    def fail(self, error: LibraryError, note: str) -> int:
+        """Say what went wrong and what to do, and give the exit status that says so too."""
+        if self.debug:
+            self._show_traceback(error)
+        self.complain(*(f"error: {what}" for what in error.args), note or error.hint)
+        statuses = (status for kind, status in EXIT_STATUS.items() if isinstance(error, kind))
+        status = max(statuses, default=1)
+        # 3 promises that nothing was changed. What stops part-way could not all be done: 1.
+        return 1 if status == 3 and self.has_changed else status
 
-def argument(check: Callable[[str, str], T], origin: str) -> Callable[[str], T]:
-    """A `type=` for argparse, which raises ConfigError."""
-    return lambda text: parse(check, text, origin)
+    def _show_traceback(self, error: LibraryError) -> None:
+        """Python's, and the server's where there is one."""
+        import traceback
 
-
-class _Once(argparse.Action):
-    """Store an option's value. argparse's own action would forget the first of two."""
-
-    def __call__(self, parser: Any, namespace: Any, value: Any, option: Any = None) -> None:
-        if getattr(namespace, self.dest) is not None:
-            raise ConfigError(f"more than one {option}")
-        setattr(namespace, self.dest, value)
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        for line in mask(text + getattr(error, "text", ""), *self.login).splitlines():
+            self.complain(f"debug: {line}")
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with errors of our own, under the program's name in each command."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        # A width of one's own spares argparse the import of shutil with each command.
-        formatter = functools.partial(argparse.HelpFormatter, width=80)
-        super().__init__(allow_abbrev=False, formatter_class=formatter, **kwargs)
-        self.color = False  # which argparse has since Python 3.14
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message, f"see {self.prog} --help")
+def printable(text: str) -> str:
+    """`text` on one line, with escapes for what would steer a terminal."""
+    if text.isprintable():
+        return text
+    return re.sub(_UNPRINTABLE, lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def program() -> str:
-    """The program's name: "library" where it is installed."""
-    return "library" if os.path.basename(sys.argv[0]) == "library" else "library.py"
+def format_ids(ids: Sequence[int]) -> str:
+    """The IDs as text: those of a batch as a range, as a rule."""
+    if len(ids) > 2 and list(ids) == list(range(ids[0], ids[-1] + 1)):
+        return f"{ids[0]} to {ids[-1]}"
+    return " ".join(map(str, ids))
 
 
-def typed() -> str:
-    """The program as the user can type it again."""
-    path = sys.argv[0]
-    if os.path.basename(path) not in ("library", "library.py"):  # called by another program
-        return program()
-    word = path if re.fullmatch("[\\w./-]+", path) else quote(path)
-    return word if os.path.dirname(path) else f"python3 {word}"
-
-
-def add_shared_options(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Add the options that go before the command or after it."""
-    add = functools.partial(parser.add_argument, default=default)
-    add("-q", "--quiet", action="store_true", help="print IDs alone (list, add) or nothing")
-    add("--json", action="store_true", help="print a JSON object a line")
-    add("--debug", action="store_true", help="show tracebacks with errors")
-    add("--url", help="the server: ODOO_URL, or http://localhost:8069")
-    add("--db", metavar="NAME", help="the database: ODOO_DB, or odoo-dev")
-    add("--user", metavar="NAME", help="ODOO_USER, or admin; password: ODOO_API_KEY, ODOO_PASSWORD")
-    add("--timeout", metavar="SECONDS", help="how long to wait for an answer: ODOO_TIMEOUT, or 120")
-    add("--config", metavar="FILE", help="the profiles: ~/.config/library/library.ini")
-    add("--profile", metavar="NAME", help="a section of that file: ODOO_PROFILE, or DEFAULT")
-
-
-def add_parser(
-    commands: Any, run: Callable[..., int], verb: str, arguments: str, help: str
-) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(
-        verb,
-        usage=f"{program()} {verb} [options] {arguments}",
-        help=help,
-        description=help,
-        epilog=DASH if "TITLE" in arguments else "",
-    )
-    # An option that is not given after the command leaves what was given before it.
-    add_shared_options(command, default=argparse.SUPPRESS)
-    command.set_defaults(run=run)
-    return command
-
-
-def build_parser() -> argparse.ArgumentParser:
-    name = program()
-    about = f'Keep books on an Odoo server, for example: {name} add "Moby-Dick"'
-    parser = _Parser(prog=name, usage=f"{name} [options] COMMAND ...", description=about)
-    add_shared_options(parser)
-    parser.add_argument("--version", action="version", version=f"{name} {__version__}")
-    commands = parser.add_subparsers(
-        title="commands", metavar="COMMAND", dest="command", required=True, prog=name
-    )
-    part, title = argument(check_line, "TITLE"), argument(check_title, "TITLE")
-    id, limit = argument(parse_number, "ID"), argument(parse_number, "--limit")
-    line = argument(parse_number, "--from-line")
-
-    help = "list books in the server's order"
-    command = add_parser(commands, list_books, "list", "[TITLE]", help)
-    add = command.add_argument
-    add("title", metavar="TITLE", nargs="?", type=part, help="a part of their titles")
-    add("--limit", metavar="N", type=limit, help="show at most N books")
-
-    command = add_parser(commands, add_books, "add", "(TITLE | --file FILE)", "add books")
-    add = command.add_argument
-    add("title", metavar="TITLE", nargs="?", type=title, help="the title")
-    help = 'add the title on each line, in UTF-8; "-": standard input'
-    add("--file", metavar="FILE", action=_Once, help=help)
-    add("--from-line", metavar="N", type=line, help="begin at line N of FILE")
-
-    add = add_parser(commands, set_title, "set", "ID TITLE", "change a book's title").add_argument
-    add("id", metavar="ID", type=id, help="the book's")
-    add("title", metavar="TITLE", nargs="?", type=title, help="its new title")
-
-    add = add_parser(commands, delete_books, "del", "ID [ID ...]", "delete books").add_argument
-    add("ids", metavar="ID", nargs="*", type=id, help="the books'")
-    return parser
-
-
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """What stands on the command line; ConfigError where it is wrong."""
-    parser = build_parser()
-    try:
-        args, rest = parser.parse_known_args(argv)
-    except ConfigError:
-        check_options_before_command(argv)  # argparse takes the value of one for the command
-        raise
-    end = rest.index("--") if "--" in rest else len(rest)
-    check_options(rest[:end], args.command)
-    del rest[end : end + 1]
-    if args.quiet and args.json:
-        raise ConfigError("--quiet and --json exclude each other")
-    # argparse may have left over what follows an option.
-    if args.command == "del":
-        args.ids += [parse(parse_number, text, "ID") for text in rest]
-        if not args.ids:
-            raise ConfigError("ID is missing", f"see {program()} del --help")
-        return args
-    if args.title is None and rest:
-        args.title = parse(check_title, rest.pop(0), "TITLE")
-    if rest:
-        title = " ".join((args.title, *rest))
-        raise ConfigError(f'more than one title; quote one that has spaces: "{title}"')
-    if args.command == "set" and args.title is None:
-        raise ConfigError("TITLE is missing", f"see {program()} set --help")
-    if args.command == "add":
-        read_titles(args)
-    return args
-
-
-def read_titles(args: argparse.Namespace) -> None:
-    """Read the file of titles that `add` is given in the place of a TITLE, if it is."""
-    if (args.title is None) == (args.file is None):
-        raise ConfigError("give either TITLE or --file FILE", f"see {program()} add --help")
-    if args.file is not None:
-        args.file = TitleFile(args)
-    elif args.from_line:
-        raise ConfigError("--from-line goes with --file")
-
-
-def check_options(words: Sequence[str], command: str = "") -> None:
-    """Refuse the options among words that argparse has left over. Their values are not shown."""
-    unknown = [word.partition("=")[0] for word in words if word.startswith("-") and len(word) > 1]
-    if unknown:
-        see = f"see {' '.join(filter(None, (program(), command)))} --help"
-        hint = join(see, DASH if command in ("list", "add", "set") else "")
-        raise ConfigError(f"unknown option: {' '.join(unknown)}", MISPLACED.get(unknown[0], hint))
-
-
-def check_options_before_command(argv: Sequence[str]) -> None:
-    """Refuse an unknown option before the command, whose value argparse takes for the command."""
-    parser = _Parser(add_help=False)
-    add_shared_options(parser)
-    _, rest = parser.parse_known_args(argv)
-    check_options(rest[:1])
+# --- The program: from arguments to an exit status -----------------------------------------------
 
 
 def run(argv: Sequence[str], backend: Callable[..., LibraryAPI], console: Console) -> int:
     """Run one command and give its exit status."""
-    args = settings = None
     try:
         args = parse_arguments(argv)
-        console.quiet, console.json = args.quiet, args.json
-        settings = find_settings(args, console)
-        return int(args.run(args, settings.connect(backend), console))
     except SystemExit as stop:  # argparse's, after --help or --version
         return int(stop.code or 0)
-    except LibraryError as error:
-        if settings:
-            settings.explain(error)
-        if args and args.debug:
-            user, pwd = (settings.user, settings.pwd) if settings else ("", "")
-            console.show_traceback(error, user, pwd)
-        return console.fail(error)
+    console.quiet, console.json, console.debug = args.quiet, args.json, args.debug
+    console.is_batch = vars(args).get("file") is not None
+    settings = find_settings(args)
+    api = connect(settings, backend, console)
+    names = ("password", "user", "db", "url")
+    password, user, db, url = (f"{name} from {settings[name][1]}" for name in names)
+    if args.debug:
+        console.complain(f"debug: {api!r}: {url}, {db}, {user}")
+    try:
+        status = args.run(args, api, console)
+    except LoginError as error:
+        error.hint = error.hint or f"{password}, {user}, {db}"
+        raise
+    if console.is_batch and not console.has_changed and not vars(args).get("skip_existing"):
+        console.complain("nothing to do")
+    return int(status)
 
 
 def main(argv: Sequence[str] | None = None, backend: Callable[..., LibraryAPI] = LibraryAPI) -> int:
     """Run the program with `argv` (without its name) and give its exit status."""
     console = Console()
     try:
-        prepare_streams()
-        status = run(sys.argv[1:] if argv is None else argv, backend, console)
-        sys.stdout.flush()
-        return status
-    except KeyboardInterrupt as stop:
-        console.complain("interrupted", console.if_stopped)
-        signum = stop.args[0] if stop.args else signal.SIGINT  # see `interrupt`
-        return 128 + int(signum)
-    except OSError as error:  # of standard output: the API's are LibraryErrors
-        discard(sys.stdout)
-        if isinstance(error, BrokenPipeError) and not console.if_stopped:
-            return 0  # the reader has seen enough
-        return console.fail(LibraryError(f"cannot write the output: {error.strerror or error}"))
-
-
-def prepare_streams() -> None:
-    """Replace streams that were closed when we were started, and print what an encoding lacks."""
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull)  # noqa: SIM115  (to read: to write a result is an error)
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (nobody reads messages)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # an ASCII locale gets escapes instead of an error
-            stream.reconfigure(errors="backslashreplace")
+        try:
+            status = run(sys.argv[1:] if argv is None else argv, backend, console)
+            sys.stdout.flush()
+            return status
+        except LibraryError as error:
+            is_unknown = isinstance(error, UnknownOutcomeError)
+            return console.fail(error, console.untold if is_unknown else console.to_resume)
+        except OSError as error:  # of standard output: the API's are LibraryErrors
+            if isinstance(error, BrokenPipeError) and not console.untold:
+                return 0  # the reader has seen enough
+            reason = f"cannot write the output: {error.strerror or error}"
+            return console.fail(LibraryError(reason), console.untold)
+    except KeyboardInterrupt:
+        console.complain("interrupted", console.untold or console.to_resume)
+        return 128 + (*CAUGHT, signal.SIGINT)[0]
 
 
 def command(backend: Callable[..., LibraryAPI] = LibraryAPI) -> NoReturn:
     """Run main as a program, which dies of a signal that stops it: a shell's loop stops, too."""
-    hangup = getattr(signal, "SIGHUP", signal.SIGTERM)  # which Windows does not have
-    for signum in (signal.SIGINT, signal.SIGTERM, hangup):
-        if signal.getsignal(signum) is not signal.SIG_IGN:
-            signal.signal(signum, interrupt)
-    status = main(backend=backend)
-    if status > 128 and os.name == "posix":
+    try:
+        for signum in SIGNALS:
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                signal.signal(signum, interrupt)
+        open_streams()
+        status = main(backend=backend)
+        if status < 128:
+            os._exit(status)  # at once: Python's own way out takes a while
+    except KeyboardInterrupt:  # when all was done
+        status = 128 + (*CAUGHT, signal.SIGINT)[0]
+    if os.name == "posix":
+        signal.signal(status - 128, signal.SIG_DFL)
         os.kill(os.getpid(), status - 128)
-    os._exit(status)  # at once: Python's own way out takes a while, and shows a traceback at Ctrl-C
+    os._exit(status)
 
 
 def interrupt(signum: int, frame: object) -> None:
-    signal.signal(signum, signal.SIG_DFL)  # the next one ends us at once
-    raise KeyboardInterrupt(signum)
+    """Raise KeyboardInterrupt for the first signal. More of them don't hide what is then said."""
+    CAUGHT.append(signum)
+    if len(CAUGHT) == 1:
+        raise KeyboardInterrupt(signum)
+
+
+def open_streams() -> None:
+    """Give standard output a buffer, and replace streams that were closed when we were started.
+
+    Without a buffer, as with PYTHONUNBUFFERED, Python loses what a full disk or pipe doesn't take.
+    """
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (nobody reads messages)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull)  # noqa: SIM115  (to read: to write a result is an error)
+    else:  # an ASCII locale gets escapes instead of an error
+        encoding, errors, fd = sys.stdout.encoding, "backslashreplace", sys.stdout.fileno()
+        sys.stdout = open(fd, "w", -1, encoding, errors, closefd=False)  # noqa: SIM115
 
 
 if __name__ == "__main__":

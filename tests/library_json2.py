@@ -44,6 +44,7 @@ NAMES = {  # of the arguments that library_xmlrpc gives by position
     "read": ("ids", "fields"),
     "create": ("vals_list",),
     "write": ("ids", "vals"),
+    "load": ("fields", "data"),
     "unlink": ("ids",),
 }
 CODES = {"odoo.exceptions.AccessDenied": 3, "odoo.exceptions.AccessError": 4}  # as XML-RPC's
@@ -67,12 +68,12 @@ class _Service:
         self._transport = transport
 
     def version(self) -> dict[str, Any]:
-        api = self._api
+        api, timeout = self._api, self._transport.timeout
         with contextlib.closing(
-            http.client.HTTPConnection(api.host, api.port, timeout=api.timeout)
+            http.client.HTTPConnection(api.host, api.port, timeout=timeout)
             if api.scheme == "http"
             else http.client.HTTPSConnection(
-                api.host, api.port, timeout=api.timeout, context=ssl.create_default_context()
+                api.host, api.port, timeout=timeout, context=ssl.create_default_context()
             )
         ) as connection:
             connection.request("GET", "/web/version")  # which takes no POST
@@ -122,8 +123,7 @@ class _Service:
         # Where it was not expected, its type is of interest, too: the traceback ends with it.
         whole = status == 500 or not message or re.search(_AFTER_COMMIT, debug)
         code = CODES.get(name, 1 if status == 500 else 2)
-        traceback = RuntimeError(self._api._hide_password(debug))
-        raise xmlrpc.client.Fault(code, debug if whole else message) from traceback
+        raise xmlrpc.client.Fault(code, debug if whole else message) from RuntimeError(debug)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class LibraryAPI(library_xmlrpc.LibraryAPI):
             f"[{self.host}]" if ":" in self.host else self.host,
             "jsonrpc+ssl" if tls else "jsonrpc",
             self.port,
-            self.timeout,
+            self._transport.timeout,
             version="any",  # or it would ask the server, for what `login` needs alone
             opener=opener,
         )
@@ -95,7 +95,7 @@ class _Service:
                 raise ProtocolError("/jsonrpc", error.code, error.msg, headers) from error
         except URLError as error:  # urllib's for a request that was not sent as a whole
             reason = error.reason if isinstance(error.reason, OSError) else error
-            raise _NotSentError("cannot connect to", reason) from error
+            raise _NotSentError("cannot connect to") from reason
         except (OSError, http.client.HTTPException):
             raise
         except Exception as error:  # each malformed reply trips OdooRPC over something else

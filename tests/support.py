@@ -105,15 +105,37 @@ class StandInTestCase(HomeTestCase):
         self.environ.update(ODOO_URL=self.proxy.url, ODOO_PASSWORD="admin")
 
 
+class Output(io.StringIO):
+    """Standard output in an encoding."""
+
+    encoding: Any = None
+
+    def __init__(self, encoding: str | None) -> None:
+        super().__init__()
+        self.encoding = encoding
+
+
 class CommandLineTestCase(HomeTestCase):
     """Tests that run `library.main` in this process."""
 
     backend: Callable[..., LibraryAPI] = LibraryAPI
 
-    def run_cli(self, *argv: str, terminal: bool = False) -> tuple[int, str, str]:
-        """Exit status, standard output and standard error of a command."""
-        out, err = io.StringIO(), io.StringIO()
+    def run_cli(
+        self, *argv: str, terminal: bool = False, encoding: str | None = None
+    ) -> tuple[int, str, str]:
+        """Exit status, standard output and standard error of a command.
+
+        Where `terminal` is true, standard error is one. `encoding` is standard output's.
+        """
+        out, err = Output(encoding), io.StringIO()
+        closed_at_the_end = contextlib.ExitStack()
+
+        def backend(*login: Any, **settings: Any) -> LibraryAPI:
+            api = self.backend(*login, **settings)
+            return closed_at_the_end.enter_context(contextlib.closing(api))
+
         with (
+            closed_at_the_end,
             mock.patch.object(err, "isatty", lambda: terminal),
             mock.patch.dict(os.environ, self.environ, clear=True),
             mock.patch("sys.stdin", io.StringIO("no password\n")),
@@ -121,7 +143,7 @@ class CommandLineTestCase(HomeTestCase):
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
-            status = library.main(argv, backend=self.backend)
+            status = library.main(argv, backend=backend)
         return status, out.getvalue(), err.getvalue()
 
     def check(self, *argv: str, status: int = 0, out: Expected = "", err: Expected = "") -> None:

@@ -6,13 +6,17 @@ books, and odoo-empty, without; the users admin, and clerk, who may not delete.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
+import json
 import os
+import re
 import unittest
 import urllib.request
 import uuid
 import xmlrpc.client
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
@@ -36,6 +40,17 @@ URL = os.environ.get("ODOO_TEST_URL", "")
 VERSION = os.environ.get("ODOO_TEST_VERSION", "0")
 NO_ID = 2**31 - 1  # which no book ever gets here
 
+# Titles that an import, or a table, might take for something else, or alter.
+ODD_TITLES = (
+    *('"quoted"', "'", "<&>\"'", "&amp; &lt;", "a,b;c\\", "%s %(name)s {0}", "=1+1", "@x"),
+    *("0", "12", "1e3", "01.02.2003", "None", "False", "false", "null", "[]"),
+    *("  spaces  ", "\u00a0no break\u00a0", "\u200b", "a\u200bb", "\u202eabc"),
+    *("🐳", "e\u0301 é", "ＡＢＣ", "x" * 3000, "漢" * 3000),
+    "\ufdd0\ufdef\U0001fffe\U0001ffff\U0010ffff",  # noncharacters that XML can carry
+)
+# Titles that XML can't carry, or that its parsers alter: other clients can store them.
+UNFIT_TITLES = ("\x01\x08\x1b\x1f\x7f\x85", "\ufffe\uffff", "a\rb\r\nc\r", "\t\n", "\ufeff\u2028")
+
 
 class Contract(HomeTestCase):
     """The tests. `url` is set by the classes below, one for each server."""
@@ -44,13 +59,17 @@ class Contract(HomeTestCase):
     backend: type[LibraryAPI] = LibraryAPI
     passwords: dict[str, str] = {}  # of users who have another than their name
     login = "authenticate"  # the call that asks for the uid
+    no_database = "there is no database 'no-such' on {}"
+    sends_controls = VERSION != "19"  # or it strips control characters, but tab and line ends
     missing = ("odoo-empty", MODEL)  # a database, and a model that it has not
 
     def api(
         self, user: str = "admin", pwd: str = "", db: str = "odoo-dev", **kwargs: Any
     ) -> LibraryAPI:
         pwd = pwd or self.passwords.get(user, user)
-        return self.backend(*self.address, db, user, pwd, **kwargs)
+        api = self.backend(*self.address, db, user, pwd, **kwargs)
+        self.addCleanup(api.close)
+        return api
 
     @property
     def address(self) -> tuple[str, int]:
@@ -73,6 +92,21 @@ class Contract(HomeTestCase):
         server = xmlrpc.client.ServerProxy(f"{self.url}/xmlrpc/2/object", allow_none=True)
         return server.execute_kw("odoo-dev", 2, "admin", model, method, args, kwargs)
 
+    def store(self, id: int, title: str) -> None:
+        """Give a book any title, as other clients can, over JSON."""
+        call = ["odoo-dev", 2, "admin", MODEL, "write", [[id], {"name": title}]]
+        params = {"service": "object", "method": "execute_kw", "args": call}
+        body = json.dumps({"params": params}).encode()
+        request = urllib.request.Request(f"{self.url}/jsonrpc", body)
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request) as response:
+            self.assertTrue(json.load(response)["result"])
+
+    def stored(self, ids: list[int]) -> list[str]:
+        """The titles of books."""
+        titles = {book["id"]: book["name"] for book in self.execute("read", ids, ["name"])}
+        return [titles[id] for id in ids]
+
     def search(self) -> list[int]:
         ids: list[int] = self.execute("search", self.mine, context={"active_test": False})
         return ids
@@ -80,6 +114,18 @@ class Contract(HomeTestCase):
     def titles(self, text: str = "", limit: int | None = None) -> list[str]:
         books = self.catalogue.search_read(f"{text}{self.mark}", limit)
         return [book["name"] for book in books]
+
+    @contextlib.contextmanager
+    def seen(self, method: str) -> Iterator[list[bytes]]:
+        """The requests for a method, as they are sent."""
+        sent: list[bytes] = []
+
+        def see(exchange: Exchange) -> None:
+            sent.append(exchange.request)
+            exchange.keep()
+
+        with self.proxy.answering(method, see):
+            yield sent
 
     # Reading
 
@@ -100,7 +146,15 @@ class Contract(HomeTestCase):
         titles = [f"{number:04} {self.mark}" for number in range(2100)]
         self.catalogue.create_many(titles)
         for limit in (1, 999, 1000, 1001, 2099, 2100, 5000):
-            self.assertEqual(self.titles(limit=limit), titles[:limit])
+            with self.seen("search") as sent:
+                self.assertEqual(self.titles(limit=limit), titles[:limit])
+            self.assertEqual(len(sent), limit > 1000)
+            for request in sent:  # it asks for no more ids than it needs
+                self.assertIn(str(limit).encode(), request)
+        listed = self.catalogue.iter_books(self.mark, 1500)
+        given = [next(listed)]
+        self.api().unlink_many([given[0]["id"]])  # the books behind it move up
+        self.assertEqual([book["name"] for book in [*given, *listed]], titles[:1500])
 
     def test_listing_while_others_write(self) -> None:
         """Books that are there all the time are listed once each, in the server's order."""
@@ -129,12 +183,10 @@ class Contract(HomeTestCase):
 
     def test_create_many(self) -> None:
         """It gives the ids in the order of the titles; a listing has the server's order."""
-        odd = "\ufdd0\ufdef\U0001fffe\U0001ffff\U0010ffff"  # noncharacters that XML can carry
-        texts = ("Persuasion", "Emma", "<&>\"'", "Ω 漢字 🐳", "  spaces ", "\u202eabc", odd)
-        titles = [f"{self.mark} {text}" for text in texts]
+        titles = [f"{self.mark} {text}"[:3000] for text in ("Persuasion", "Emma", *ODD_TITLES)]
         self.assertEqual(self.titles(), [])
         ids = self.catalogue.create_many(titles)
-        self.assertEqual([row["name"] for row in self.execute("read", ids, ["name"])], titles)
+        self.assertEqual(self.stored(ids), titles)
         listed = self.catalogue.search_read(self.mark)
         self.assertEqual(listed, self.execute("search_read", self.mine, ["name"]))
         self.assertNotEqual([book["id"] for book in listed], ids)
@@ -147,7 +199,7 @@ class Contract(HomeTestCase):
             self.execute("write", [id], {"active": active})
             self.assertEqual(self.titles(), [f"Emma {self.mark}"] * active)
             self.assertIs(self.catalogue.write(id, f"Emilia {self.mark}"), True)
-            self.assertEqual(self.execute("read", [id], ["name"])[0]["name"], f"Emilia {self.mark}")
+            self.assertEqual(self.stored([id]), [f"Emilia {self.mark}"])
             self.assertIs(self.catalogue.unlink(id), True)
             self.assertEqual(self.search(), [])
 
@@ -156,21 +208,95 @@ class Contract(HomeTestCase):
         ids = [second, NO_ID, first, second]
         self.assertEqual(self.catalogue.unlink_many(ids), [second, first])
         self.assertEqual(self.search(), [])
+        self.proxy.calls.clear()
         self.assertEqual(self.catalogue.unlink_many(ids), [])
         self.assertEqual(self.catalogue.unlink_many([]), [])
+        self.assertNotIn("unlink", self.proxy.calls)
         self.assertEqual(self.catalogue.create_many([]), [])
+        done = self.catalogue.write_many({NO_ID: "Emma", first: "Emma"})
+        self.assertEqual(done, ([], [NO_ID, first]))
         for change in (self.catalogue.unlink, lambda id: self.catalogue.write(id, "Emma")):
             with self.assertRaises(BookNotFoundError) as caught:
                 change(NO_ID)
             self.assertEqual(caught.exception.ids, [NO_ID])
 
+    def test_write_many(self) -> None:
+        """It gives which books were changed, and which do not exist, in the order given."""
+        old, new = f"Emma {self.mark}", f"Emilia {self.mark}"
+        first, same, archived = self.catalogue.create_many([old] * 3)
+        self.execute("write", [archived], {"active": False})
+        titles = {NO_ID: new, archived: new, same: old, NO_ID - 1: new, first: new}
+        with self.seen("load") as sent:
+            done = self.catalogue.write_many(titles)
+        self.assertEqual(done, ([archived, first], [NO_ID, NO_ID - 1]))
+        self.assertEqual(self.proxy.calls[-2:], ["search_read", "load"])
+        self.assertNotIn(old.encode(), sent[0])  # the title of a book that has it already
+        self.assertEqual(self.stored([first, same, archived]), [new, old, new])
+        self.assertEqual(self.titles(), [new, old])
+        self.proxy.calls.clear()
+        self.assertEqual(self.catalogue.write_many(titles), ([], [NO_ID, NO_ID - 1]))
+        self.assertEqual(self.catalogue.write_many({}), ([], []))
+        self.assertNotIn("load", self.proxy.calls)
+        for title in (old.lower(), old.upper(), f" {old}", f"{old} ", f"{old}\u200b"):
+            self.assertEqual(self.catalogue.write_many({first: title}), ([first], []))
+            self.assertEqual(self.stored([first]), [title])
+
+    def test_odd_titles(self) -> None:
+        """They come as they were given; archived books stay so, and count for no listing."""
+        ids = self.catalogue.create_many([self.mark] * len(ODD_TITLES))
+        self.addCleanup(self.execute, "unlink", ids)
+        self.execute("write", ids[::3], {"active": False})
+        titles = dict(zip(ids, ODD_TITLES))
+        self.assertEqual(self.catalogue.existing_titles(ODD_TITLES), set())
+        self.assertEqual(self.catalogue.write_many(titles), (ids, []))
+        self.assertEqual(self.stored(ids), list(ODD_TITLES))
+        active = [id for id in ids if id not in ids[::3]]
+        self.assertCountEqual(self.execute("search", [["id", "in", ids]]), active)
+        self.assertEqual(self.catalogue.write_many(titles), ([], []))
+        existing = {titles[id] for id in active}
+        self.assertEqual(self.catalogue.existing_titles(iter([*ODD_TITLES, "[]"])), existing)
+
+    def test_existing_titles(self) -> None:
+        """They are those that a listing shows, exactly."""
+        title = f"Emma %_ {self.mark}"
+        others = (title.upper(), f"{title} ", f" {title}", title[:-1], title.replace("%_", "xx"))
+        self.assertEqual(self.catalogue.existing_titles([]), set())
+        ids = self.catalogue.create_many([title, title, others[0]])
+        self.assertEqual(self.catalogue.existing_titles([title, *others]), {title, others[0]})
+        self.assertEqual(self.catalogue.existing_titles([*others[1:]]), set())
+        self.execute("write", ids[1:], {"active": False})
+        self.assertEqual(self.catalogue.existing_titles([others[0], title]), {title})
+
+    def test_a_title_that_xml_cannot_carry_hides_no_book(self) -> None:
+        plain = [f"{letter} {self.mark}" for letter in "az"]
+        self.catalogue.create_many(plain)
+        for text in UNFIT_TITLES:
+            id = self.catalogue.create(self.mark)
+            title = f"m {self.mark} {text}|"
+            self.store(id, title)
+            listed = (
+                title if self.sends_controls else re.sub("[\0-\x08\x0b\x0c\x0e-\x1f]", "", title)
+            )
+            for size in (1000, 1):  # the book is on the first page, or not
+                with self.subTest(text, size=size), mock.patch("library_xmlrpc.FIRST_PAGE", size):
+                    self.assertEqual(self.titles(), [plain[0], listed, plain[1]])
+            for change in (
+                lambda id: self.catalogue.write(id, self.mark),
+                lambda id: self.catalogue.write_many({id: self.mark}),
+            ):
+                change(id)
+                self.assertEqual(self.stored([id]), [self.mark])
+                self.store(id, title)
+            self.catalogue.unlink(id)
+
     # Refusals
 
     def test_no_such_login(self) -> None:
+        url = self.catalogue.url
         for login, reason in (
             ({"pwd": "wrong"}, "wrong .*password"),
             ({"user": "nobody"}, "wrong .*password"),
-            ({"db": "no-such"}, "no-such"),
+            ({"db": "no-such"}, f"^{self.no_database.format(url)}$"),
         ):
             with self.subTest(login), self.assertRaisesRegex(LoginError, reason):
                 self.api(**login).create("Emma")
@@ -197,7 +323,43 @@ class Contract(HomeTestCase):
             with mock.patch("library_xmlrpc.MODEL", model), refused as caught:
                 call()
             self.assertEqual(caught.exception.code, 2)
-            self.assertIn("install the library_app module", caught.exception.hint)
+            if model == MODEL:
+                self.assertIn("install the module library_app", caught.exception.hint)
+
+    def check_refused(self, api: LibraryAPI, titles: dict[int, str], said: str) -> ServerError:
+        """The error for titles that can't be given to these books. Nothing is changed."""
+        before = self.stored([*titles])
+        self.proxy.calls.clear()
+        with self.assertRaisesRegex(ServerError, rf"\A{said}\Z") as caught:
+            api.write_many(titles)
+        self.assertNotIsInstance(caught.exception, BookNotFoundError)
+        self.assertEqual(self.proxy.calls[-2:], ["search_read", "load"])
+        self.assertEqual(self.stored([*titles]), before)
+        return caught.exception
+
+    def test_a_title_that_the_model_refuses(self) -> None:
+        ids = self.catalogue.create_many([f"Emma {self.mark}"] * 4)
+        id, title = ids[1], f"unacceptable {self.mark}"
+        titles = {**dict.fromkeys(ids, f"Emilia {self.mark}"), id: title, ids[2]: title}
+        with self.assertRaises(ServerError) as caught:
+            self.catalogue.write(id, title)
+        for error in (caught.exception, self.check_refused(self.catalogue, titles, ".*")):
+            self.assertEqual(str(error), "Not this title. Please.")
+            self.assertEqual((error.code, error.text), (2, "Not this title.\n\nPlease."))
+
+    def test_a_book_that_goes_meanwhile(self) -> None:
+        """It is there when write_many looks, and deleted when the change comes."""
+        first, gone, last = ids = self.catalogue.create_many([f"Emma {self.mark}"] * 3)
+
+        def delete_and_answer(exchange: Exchange) -> None:
+            self.execute("unlink", [gone])
+            exchange.keep()
+
+        unknown = self.assertRaisesRegex(ServerError, rf"\AUnknown database identifier '{gone}'\Z")
+        with self.proxy.answering("load", delete_and_answer), unknown:
+            self.catalogue.write_many(dict.fromkeys(ids, f"Emilia {self.mark}"))
+        self.assertEqual(self.search(), [first, last])
+        self.assertEqual(self.titles(), [f"Emma {self.mark}"] * 2)
 
     # Sent once
 
@@ -213,7 +375,7 @@ class Contract(HomeTestCase):
 
     def test_a_lost_reply(self) -> None:
         """A change has been made, exactly once, and the client does not say that it failed."""
-        kept, doomed = self.catalogue.create_many([f"Emma {self.mark}", f"Evelina {self.mark}"])
+        kept, moved, doomed = self.catalogue.create_many([f"Emma {self.mark}"] * 3)
         api = self.api()
         for method, call, error in (
             ("version", api.version, ConnectError),
@@ -221,15 +383,18 @@ class Contract(HomeTestCase):
             ("search_read", api.search_read, ConnectError),
             ("search", lambda: api.write(kept, "Emilia"), ConnectError),
             ("search", lambda: api.unlink(kept), ConnectError),
+            ("search_read", lambda: api.write_many({kept: "Emilia"}), ConnectError),
+            ("search_read", lambda: api.existing_titles(["Emilia"]), ConnectError),
             ("create", lambda: api.create(f"Moby-Dick {self.mark}"), UnknownOutcomeError),
             ("create", lambda: api.create_many([self.mark] * 3), UnknownOutcomeError),
             ("write", lambda: api.write(kept, f"Emilia {self.mark}"), UnknownOutcomeError),
+            ("load", lambda: api.write_many({moved: self.mark}), UnknownOutcomeError),
             ("unlink", lambda: api.unlink(doomed), UnknownOutcomeError),
         ):
             with self.subTest(method), self.proxy.answering(method, lose_reply):
                 self.assertRaises(error, call)
                 self.assertEqual(self.proxy.calls.count(method), 1)
-        titles = [f"Emilia {self.mark}", f"Moby-Dick {self.mark}", *[self.mark] * 3]
+        titles = [f"Emilia {self.mark}", f"Moby-Dick {self.mark}", *[self.mark] * 4]
         self.assertCountEqual(self.titles(), titles)
 
 
@@ -256,7 +421,6 @@ class LoginContract(Contract):
                 self.assertEqual(self.calls(path), [*tried, "authenticate", "search_read"])
                 self.assertEqual(self.calls(path), ["search_read"])
                 self.assertEqual(os.listdir(os.path.dirname(path)), ["uid"])
-                self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
                 with open(path) as file:
                     self.assertEqual(file.read(), "2\n")
 
@@ -275,11 +439,24 @@ class LoginContract(Contract):
 
     def test_a_stale_uid_makes_no_change_twice(self) -> None:
         path = self.write_file(b"9999")
-        with open(path) as reader:
-            ids = self.api(uid_cache=path).create_many([f"Emma {self.mark}"] * 2)
-            self.assertEqual(self.proxy.calls, ["create", "authenticate", "create"])
-            self.assertEqual(reader.read(), "9999")  # the file was replaced as a whole
+        ids = self.api(uid_cache=path).create_many([f"Emma {self.mark}"] * 2)
+        self.assertEqual(self.proxy.calls, ["create", "authenticate", "create"])
         self.assertEqual(sorted(self.search()), ids)
+        for content in (b"9999", b"6"):  # nobody's, and another user's
+            self.proxy.calls.clear()
+            title = f"Evelina {self.mark} {content!r}"
+            api = self.api(uid_cache=self.write_file(content))
+            self.assertEqual(api.write_many({ids[0]: title}), ([ids[0]], []))
+            calls = ["search_read", "authenticate", "search_read", "load"]
+            self.assertEqual(self.proxy.calls, calls)
+            self.assertEqual(self.stored(ids), [title, f"Emma {self.mark}"])
+
+    def test_a_password_that_is_changed_meanwhile(self) -> None:
+        self.assertEqual(self.catalogue.uid, 2)
+        self.catalogue._pwd = "wrong"
+        self.assertRaisesRegex(LoginError, "Access Denied", self.catalogue.create, "Emma")
+        self.assertEqual(self.proxy.calls, ["authenticate", "create"])
+        self.api().search_read(self.mark)  # which forgives the failure
 
     def test_a_wrong_password_with_a_remembered_uid(self) -> None:
         """It is tried twice: the server does not say which of the two is wrong."""
@@ -291,9 +468,17 @@ class LoginContract(Contract):
 
 
 class StandInTests(LoginContract):
+    standin: StandIn
+    sends_controls = True
+
     @classmethod
     def setUpClass(cls) -> None:
-        cls.url = enter(cls, StandIn()).url
+        cls.standin = enter(cls, StandIn())
+        cls.url = cls.standin.url
+
+    def store(self, id: int, title: str) -> None:
+        with self.standin._lock, self.standin._connection as connection:
+            connection.execute("UPDATE book SET name = ? WHERE id = ?", (title, id))
 
     def test_it_says_what_it_does_not_know(self) -> None:
         for method, args, kwargs in (
@@ -310,6 +495,11 @@ class StandInTests(LoginContract):
             ("create", ({"active": True},), {}),
             ("write", ([1], {"isbn": "1"}), {}),
             ("unlink", ([1.0],), {}),
+            ("search", ([["name", "in", [1]]],), {}),
+            ("load", (["id", "name"], [["1", "Emma"]]), {}),
+            ("load", ([".id", "name"], [["x", "Emma"]]), {}),
+            ("load", ([".id", "name"], [["1", ""]]), {}),
+            ("load", ([".id", "name"], [[str(NO_ID), "Emma"]] * 10), {}),
         ):
             unknown = "NotImplementedError: the stand-in does not know ."
             refused = self.assertRaisesRegex(xmlrpc.client.Fault, unknown)
@@ -317,8 +507,45 @@ class StandInTests(LoginContract):
                 self.execute(method, *args, **kwargs)
 
 
+class RightsContract(Contract):
+    """Where there are rights that an administrator can take away."""
+
+    def add(self, model: str, **values: Any) -> int:
+        """Make a record, until the test ends."""
+        id: int = self.execute("create", values, model=model)
+        self.addCleanup(self.execute, "unlink", [id], model=model)
+        return id
+
+    def test_a_user_who_may_not_write(self) -> None:
+        clerk, title = self.api("clerk"), f"Emma {self.mark}"
+        ids = self.catalogue.create_many([title] * 2)
+        rights = [["name", "=", "library.book user"]]
+        (right,) = self.execute("search", rights, model="ir.model.access")
+        change = functools.partial(self.execute, "write", [right], model="ir.model.access")
+        self.addCleanup(change, {"perm_write": True})
+        change({"perm_write": False})
+        self.check_refused(clerk, dict.fromkeys(ids, self.mark), ".*not allowed to modify.*")
+
+    def test_a_record_rule(self) -> None:
+        """A book that the user may not change, and then one that they may not see."""
+        clerk = self.api("clerk")
+        titles = [f"{text} {self.mark}" for text in ("Emma", "locked", "Emma")]
+        ids = self.catalogue.create_many(titles)
+        changes = dict.fromkeys(ids, f"Emilia {self.mark}")
+        (model,) = self.execute("search", [["model", "=", MODEL]], model="ir.model")
+        domain = "[('name', 'not like', 'locked')]"
+        rule = {"perm_read": False, "perm_create": False, "perm_unlink": False}
+        id = self.add("ir.rule", name=self.mark, model_id=model, domain_force=domain, **rule)
+        self.check_refused(clerk, changes, ".*(security|access).*")
+        self.execute("write", [id], {"perm_read": True}, model="ir.rule")
+        self.assertEqual(clerk.write_many(changes), ([ids[0], ids[2]], [ids[1]]))
+        self.assertEqual(clerk.existing_titles(titles), set())
+        self.assertEqual(self.catalogue.unlink_many(ids), [ids[0], ids[2]])
+        self.assertRaises(BookNotFoundError, clerk.write, ids[1], "Emma")
+
+
 @unittest.skipUnless(URL, "ODOO_TEST_URL names no server")
-class RealOdooTests(LoginContract):
+class RealOdooTests(RightsContract, LoginContract):
     def test_an_error_of_the_database(self) -> None:
         """Of all that PostgreSQL says, people read the exception's own line."""
         with self.assertRaisesRegex(ServerError, r"^psycopg2\..*LIMIT must not be negative$"):
@@ -332,6 +559,12 @@ class RealOdooTests(LoginContract):
         def call(method: str, *args: Any, login: tuple[Any, ...] = admin, **kwargs: Any) -> Any:
             return "object", "execute_kw", *login, MODEL, method, args, kwargs
 
+        def load(*books: tuple[int, str]) -> Any:
+            rows = [[str(id), f"{text} {self.mark}"] for id, text in books]
+            return call("load", [".id", "name"], rows, context=all)
+
+        all = {"active_test": False}
+        names = [f"{text} {self.mark}" for text in ("a", "b", "A", "a ", "x")]
         requests = [
             ("common", "version"),
             ("common", "authenticate", "odoo-dev", "admin", "wrong", {}),
@@ -357,6 +590,15 @@ class RealOdooTests(LoginContract):
             call("search_read", [["id", "in", [NO_ID]]], fields=["name"]),
             call("read", [id + 2, NO_ID, id + 1, id], ["name"]),
             call("read", [NO_ID], ["id"]),
+            call("search_read", [["name", "in", names]], fields=["name"]),
+            call("search_read", [["name", "in", []]], fields=["name"], context={}),
+            call("search_read", [["id", "in", [NO_ID, id, id + 1]]], fields=["name"], context=all),
+            load((id, "Émile"), (id + 1, "<&>\"'"), (id + 2, "None")),
+            load((id + 2, "Emma"), (id, "Evelina")),
+            call("load", [".id", "name"], [], context=all),
+            call("load", [".id", "name"], [[str(id + 1), self.mark]]),  # an archived book
+            load((id, "Emilia"), (NO_ID, "Emma"), (id + 2, "Emilia"), (NO_ID - 1, "Emma")),
+            call("search_read", mine, fields=["name"], context=all),
             call("unlink", [NO_ID, id, id + 1, id + 2]),
             call("unlink", []),
         ]
@@ -364,6 +606,9 @@ class RealOdooTests(LoginContract):
         refused += [("odoo-dev", uid, "admin") for uid in (1, False, 9999)]
         refused += [("odoo-empty", 2, "wrong")] * 11  # until it locks out, for a minute
         if VERSION == "14":  # 19 says it in other words
+            requests[-2:-2] = [
+                load((id, "unacceptable"), (NO_ID, "Emma"), (id + 2, "unacceptable"))
+            ]
             requests += [call("unlink", [NO_ID], login=login) for login in refused]
         standin = enter(self, StandIn(version=f"{VERSION}.0"))
         standin._connection.execute("INSERT INTO sqlite_sequence VALUES ('book', ?)", [id - 1])
@@ -380,7 +625,7 @@ class RealOdooTests(LoginContract):
 
 
 @unittest.skipUnless(URL and NGINX, "ODOO_TEST_URL names no server, or nginx is not installed")
-class NginxTests(LoginContract):
+class NginxTests(RightsContract, LoginContract):
     """nginx in front of the server keeps its clients' connections, as Odoo alone does not."""
 
     @functools.cached_property
@@ -413,12 +658,13 @@ class NginxTests(LoginContract):
     URL and importlib.util.find_spec("odoorpc"),
     "ODOO_TEST_URL names no server, or OdooRPC is not installed",
 )
-class OdooRPCTests(LoginContract):
+class OdooRPCTests(RightsContract, LoginContract):
     @classmethod
     def setUpClass(cls) -> None:
         from tests.library_odoorpc import LibraryAPI
 
         cls.backend = LibraryAPI
+        cls.sends_controls = True
 
     def test_no_redirection_is_followed(self) -> None:
         reply = http(b"", "302 Found", (f"Location: {self.proxy.url}/jsonrpc",))
@@ -429,12 +675,14 @@ class OdooRPCTests(LoginContract):
 
 
 @unittest.skipUnless(URL and int(VERSION) >= 19, "no server, or one without JSON-2")
-class JSON2Tests(Contract):
+class JSON2Tests(RightsContract):
     backend = library_json2.LibraryAPI
     passwords = {
         user: os.environ.get(f"ODOO_TEST_KEY_{user.upper()}", "") for user in ("admin", "clerk")
     }
     login = "context_get"
+    no_database = "{} has no database 'no-such' with JSON-2"
+    sends_controls = True
     missing = ("odoo-dev", "library.shelf")  # the users have no key to odoo-empty
 
     def test_a_password_is_no_key(self) -> None:
@@ -447,9 +695,7 @@ class JSON2Tests(Contract):
         """It has any status, and the change is made. What fails before it is rolled back."""
         action = "ir.actions.server"
         (model,) = self.execute("search", [["model", "=", MODEL]], model="ir.model")
-        values = {"name": self.mark, "model_id": model, "state": "code"}
-        id = self.execute("create", values, model=action)
-        self.addCleanup(self.execute, "unlink", [id], model=action)
+        id = self.add(action, name=self.mark, model_id=model, state="code")
         key, models = self.passwords["admin"], self.catalogue._service("object")
         late = "def refuse():\n    raise UserError('late')\nenv.cr.postcommit.add(refuse)"
         for code, error, made in (
@@ -468,4 +714,4 @@ class JSON2Tests(Contract):
             self.delete_books()
 
 
-del Contract, LoginContract  # which have no server of their own
+del Contract, LoginContract, RightsContract  # which have no server of their own

@@ -7,83 +7,128 @@ output, and one POST of the call in question.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import os
 import re
 import shutil
+import subprocess
+import sys
 import time
-from http import HTTPStatus
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable
 from unittest import mock
 
-from tests import replies
-from tests.proxy import Answer, Exchange
-from tests.replies import BOOK_1, TRUE, fault, http, member, raw, sends, trickles, value, xml
-from tests.support import (
-    CHANGES,
-    COMMANDS,
-    CommandLineTestCase,
-    StandInTestCase,
-    full_port,
-    unused_port,
+import library
+from library_xmlrpc import (
+    ConnectError,
+    LibraryAPI,
+    LibraryError,
+    ServerError,
+    UnknownOutcomeError,
 )
+from tests import replies, support
+from tests.proxy import Answer, Exchange, Proxy
+from tests.replies import BOOK_1, TRUE, fault, http, member, raw, sends, trickles, value, xml
+from tests.support import CommandLineTestCase, StandInTestCase, enter, full_port, unused_port
 
-TIMEOUT = 0.15  # seconds
-SLACK = 2.0  # seconds that a busy machine may add
+SOON = 20.0  # seconds: what takes longer waits for something
+TIMEOUT = 2.0  # seconds, where the client waits in vain
 
 REFUSED, NOTHING_CHANGED, UNKNOWN = 1, 3, 4  # exit statuses
+
+# The commands that make the calls, and what makes them from Python.
+COMMANDS = {**support.COMMANDS, "search": ("del", "1"), "load": ("set", "--file", "{}")}
+CALLS: dict[str, Callable[[LibraryAPI], Any]] = {
+    "authenticate": lambda api: api.uid,
+    "search_read": lambda api: api.search_read("moby"),
+    "search": lambda api: api.unlink(1),
+    "create": lambda api: api.create("Moby-Dick"),
+    "write": lambda api: api.write(1, "Moby Dick"),
+    "unlink": lambda api: api.unlink(1),
+    "load": lambda api: api.write_many({1: "Moby Dick"}),
+}
+CHANGES = (*support.CHANGES, "load")
+
+# What is said of a change that may have been made.
+AGAIN = "the change may have been made: .*run it again"
+NOTES = {"create": "the book may have been added: .*run it again with --skip-existing"}
+NO_ANSWER = r"\Alibrary\.py: error: (no valid answer from \S+:|\S+ answers HTTP) "
+CHECK_URL = "check the URL's scheme, host and port"
 
 
 def packed(body: bytes, encoding: str = "gzip") -> bytes:
     return http(body, headers=(f"Content-Encoding: {encoding}",))
 
 
-def chunked(body: bytes) -> bytes:
-    chunks = b"".join(b"1\r\n%c\r\n" % octet for octet in body)
-    return raw("HTTP/1.1 200 OK\nTransfer-Encoding: chunked", chunks + b"0\r\n\r\n")
+def chunked(body: bytes, size: str = "") -> bytes:
+    """A body in chunks of one octet, or in one of this size."""
+    chunks = b"".join(b"1\r\n%c\r\n" % octet for octet in body) + b"0\r\n\r\n"
+    if size:
+        chunks = size.encode() + b"\r\n" + body
+    return raw("HTTP/1.1 200 OK\nTransfer-Encoding: chunked", chunks)
+
+
+def array(*values: str) -> str:
+    values = tuple(f"<value>{content}</value>" for content in values)
+    return f"<array><data>{''.join(values)}</data></array>"
 
 
 def books(*members: str) -> str:
-    rows = (f"<value><struct>{fields}</struct></value>" for fields in members)
-    return f"<array><data>{''.join(rows)}</data></array>"
+    return array(*(f"<struct>{fields}</struct>" for fields in members))
 
 
-AGAIN = "the change may have been made: wait a little and run it again, which does no harm"
-ADVICE = {
-    "create": "the book may have been added: wait a little, then look for a new ID: library.py "
-}
-ADVICE.update(write=AGAIN, unlink=AGAIN)
+def raw_fault(*members: str) -> bytes:
+    return http(xml(f"<value><struct>{''.join(members)}</struct></value>", "fault"))
 
-ID = member("id", "<int>1</int>")
+
+CODE, TEXT = member("faultCode", "<int>2</int>"), member("faultString", "No.")
+ID, NAME = member("id", "<int>1</int>"), member("name", "Emma")
+ONE = "<int>1</int>"
 ENTITY = TRUE.replace(b"1</", b"&t;</").replace(b"?>", b"?><!DOCTYPE x [<!ENTITY t '1'>]>")
 
 # After these nobody can know whether a change was made: status 4 for one, 3 for a question.
 LOST: dict[str, Answer] = {
     "closed": lambda exchange: None,
     "reset": Exchange.reset,
-    "silent": Exchange.hold,
-    "trickling headers": trickles(http(TRUE), after=5),
-    "trickling body": trickles(http(TRUE), after=len(http(TRUE)) - 90),
-    "trickling chunks": trickles(chunked(TRUE), after=50),
-    "endless header": sends(b"HTTP/1.1 200 OK\r\nX: ", *[b"x" * 99] * 1000),
-    "endless 100 Continue": sends(*[b"HTTP/1.1 100 Continue\r\n\r\n"] * 40, pause=0.01),
     "garbage": sends(b"\x1b[2J\r\n" * 100),
+    "too many headers": sends(b"HTTP/1.1 200 OK\r\n", b"X: x\r\n" * 1000),
     "HTML": sends(http(b"<html><body>Welcome</body></html>")),
     "two values": sends(http(TRUE.replace(b"</param>", b"<value>1</value></param>"))),
     "text after the end": sends(http(TRUE + b"more")),
     "empty": sends(http(b"")),
     "Content-Length too small": sends(raw("HTTP/1.1 200 OK\nContent-Length: 30", TRUE)),
     "no last chunk": sends(chunked(TRUE)[:-5]),
+    "a negative chunk": sends(chunked(TRUE, "-1")),
+    "HTTP 102": sends(raw("HTTP/1.1 102 Processing"), http(TRUE)),
+    "HTTP 103": sends(raw("HTTP/1.1 103 Early Hints\nLink: </x>; rel=y"), http(TRUE)),
     "HTTP 204": sends(raw("HTTP/1.1 204 No Content")),
-    "HTTP 500": sends(http(TRUE, "500 Internal Server Error")),
+    "HTTP 403": sends(http(b"<html>", "403 Forbidden")),
+    "HTTP 408": sends(http(b"", "408 Request Timeout")),
+    "HTTP 499": sends(http(TRUE, "499 Client Closed Request")),
+    "HTTP 500": sends(http(b"", "500 Internal Server Error")),
     "HTTP 502": sends(http(b"oops", "502 Bad Gateway")),
+    "HTTP 524": sends(http(b"oops", "524 A Timeout Occurred")),
     "HTTP 999": sends(http(b"oops", "999 \x1b[31mred")),
     "gzip cut off": sends(packed(gzip.compress(TRUE)[:-9])),
     "gzip with a wrong sum": sends(packed(gzip.compress(TRUE)[:-8] + b"\0" * 8)),
+    "gzip with more behind it": sends(packed(gzip.compress(TRUE) + b"x" * 100)),
+    "gzip of which a member is cut off": sends(
+        packed(gzip.compress(TRUE[:-20]) + gzip.compress(TRUE[-20:])[:-9])
+    ),
+    "no gzip": sends(packed(TRUE)),
     "an entity": sends(http(ENTITY)),
     "nested arrays": sends(value("<array><data><value>" * 3000 + "</value></data></array>" * 3000)),
     "5,000 digits": sends(value(f"<int>{'9' * 5000}</int>")),
     "an unknown type": sends(value("<float>1</float>")),
-    "fault without text": sends(
-        http(xml(f"<value><struct>{member('faultCode', '<int>2</int>')}</struct></value>", "fault"))
+    "fault without text": sends(raw_fault(CODE)),
+    "fault with text that is a number": sends(raw_fault(CODE, member("faultString", ONE))),
+    "fault with text that is a list": sends(raw_fault(CODE, member("faultString", books()))),
+    "fault without code": sends(raw_fault(TEXT)),
+    "fault with a code in words": sends(raw_fault(member("faultCode", "no"), TEXT)),
+    "fault with a code that is true": sends(
+        raw_fault(member("faultCode", "<boolean>1</boolean>"), TEXT)
     ),
     "nil": sends(value("<nil/>")),
     "a double": sends(value("<double>1.0</double>")),
@@ -91,21 +136,39 @@ LOST: dict[str, Answer] = {
     "a struct": sends(value(f"<struct>{ID}</struct>")),
 }
 
+# These too, and no end comes either.
+ENDLESS: dict[str, Answer] = {
+    "silent": Exchange.hold,
+    "trickling headers": trickles(http(TRUE), after=5),
+    "trickling body": trickles(http(TRUE), after=len(http(TRUE)) - 120),
+    "trickling chunks": trickles(chunked(TRUE), after=50),
+    "endless 100 Continue": sends(*[b"HTTP/1.1 100 Continue\r\n\r\n"] * 500, pause=0.01),
+}
+
 # Values of the right type for some calls, and not for these.
 WRONG_TYPES: dict[str, tuple[str, ...]] = {
-    "<boolean>1</boolean>": ("authenticate", "search_read", "create"),
-    "<boolean>0</boolean>": ("search_read", "create", "write", "unlink"),
-    "<int>1</int>": ("search_read", "write", "unlink"),
-    books(): ("authenticate", "create", "write", "unlink"),
-    books(member("name", "x")): ("search_read",),
-    books(ID + member("name", "<int>1</int>")): ("search_read",),
+    "<boolean>1</boolean>": ("authenticate", "search_read", "search", "create", "load"),
+    "<boolean>0</boolean>": ("search_read", "search", "create", "write", "unlink", "load"),
+    "<int>1</int>": ("search_read", "search", "write", "unlink", "load"),
+    "<int>2147483648</int>": ("authenticate", "create"),
+    books(): ("authenticate", "create", "write", "unlink", "load"),
+    array("<int>0</int>"): ("search",),
+    array("<boolean>1</boolean>"): ("search",),
+    array(ONE): ("search_read", "create", "write", "unlink", "load"),
+    books(NAME): ("search_read",),
+    books(ID + member("name", ONE)): ("search_read",),
+    books(member("id", "1") + NAME): ("search_read",),
+    f"<struct>{member('ids', array(ONE, ONE))}</struct>": ("load",),
+    f"<struct>{member('ids', array())}</struct>": ("load",),
+    f"<struct>{member('ids', '<boolean>1</boolean>')}</struct>": ("load",),
+    f"<struct>{member('ids', '<boolean>0</boolean>')}</struct>": ("load",),
 }
 
 # After these nothing was changed: the request was not carried out.
 NOT_SERVED: dict[str, bytes] = {
     **{
         str(status): http(TRUE, f"{status} \x1b[31mNo")
-        for status in (300, 302, 308, 400, 401, 403, 404, 405, 413, 429)
+        for status in (300, 302, 308, 400, 401, 404, 405, 407, 411, 413, 429, 451, 498)
     },
     "302 with an escape": http(b"", "302 Found", ("Location: http://\x1b[2Jx\x9b/",)),
     "404 with an endless body": raw("HTTP/1.1 404 Not Found\nContent-Length: 99999999", b"<html>"),
@@ -130,8 +193,44 @@ COMMITTED = {
     "odoo/registry.py": ("in signal_changes", "f()", "psycopg2.OperationalError: no"),
 }
 
+# What Odoo answers where a database does not exist.
+NO_DATABASE = (
+    'psycopg2.OperationalError: FATAL:  database "{}" does not exist\n',
+    'psycopg2.OperationalError: connection to server on socket "/run/.s.PGSQL.5432" failed: '
+    'FATAL:  database "{}" does not exist\n',
+)
 
-class FaultTests(StandInTestCase, CommandLineTestCase):
+
+def offsets(reply: bytes) -> list[int]:
+    """Where to cut a reply off: around each end of a header's line, and at a dozen other places."""
+    head = reply.index(b"\r\n\r\n") + 4
+    ends = [found.end() for found in re.finditer(b"\r\n", reply[:head])]
+    around = {end + shift for end in ends for shift in (-2, -1, 0)}
+    return sorted({0, *around, *range(head, len(reply), len(reply) // 12), len(reply) - 1})
+
+
+class FaultTestCase(StandInTestCase, CommandLineTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.proxy.faults, self.proxy.keeps = {}, True
+        self.environ["ODOO_TIMEOUT"] = str(SOON * 2)
+        # One for all commands: to build it takes as long as a call.
+        enter(self, mock.patch("library.build_parser", return_value=library.build_parser()))
+        changes = self.write_file(b'{"id": 1, "name": "Moby Dick"}\n')
+        self.commands = {
+            method: tuple(word.format(changes) for word in argv)
+            for method, argv in COMMANDS.items()
+        }
+
+    def prepare(self, proxy: Proxy, method: str, keeps: bool) -> None:
+        """Let the calls before the one of this method come to what makes that one."""
+        proxy.keeps = keeps
+        answers = replies.keeps if keeps else sends
+        # The book of `set` and `del` exists, whatever became of it in the test before.
+        proxy.faults = {"search": answers(BOOK_1)}
+        if method == "load":
+            proxy.faults["search_read"] = answers(value(books(ID + NAME)))
+
     def check_fault(self, method: str, answer: Answer, status: int | None = None) -> str:
         """Run the method's command and give its stderr. Without a status, it is a lost answer's.
 
@@ -139,12 +238,11 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
         """
         if status is None:
             status = UNKNOWN if method in CHANGES else NOTHING_CHANGED
+        err = ""
         # What a login for an unknown uid, or for a wrong one, brings before the method's call.
         login = method == "authenticate"
         for keeps, uid in ((False, None if login else 2), (True, 9999 if login else None)):
-            self.proxy.keeps = keeps
-            # The book of `set` and `del` exists, whatever became of it in the test before.
-            self.proxy.faults["search"] = replies.keeps(BOOK_1) if keeps else sends(BOOK_1)
+            self.prepare(self.proxy, method, keeps)
             with (
                 self.subTest(keeps=keeps),
                 mock.patch("library_xmlrpc._recall_uid", return_value=uid),
@@ -158,33 +256,124 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
 
     def check_once(self, method: str, status: int) -> str:
         start = time.monotonic()
-        actual, out, err = self.run_cli(*COMMANDS[method], "--timeout", str(TIMEOUT))
-        seconds = time.monotonic() - start
+        actual, out, err = self.run_cli(*self.commands[method])
+        self.assertLess(time.monotonic() - start, SOON)
         self.assertEqual((actual, out), (status, ""), err)
         self.assertRegex(err, r"\A(library\.py: error: .+\n)(library\.py: .+\n)?\Z")
         self.assertNotRegex(err.replace("\n", ""), "[\x00-\x1f\x7f-\x9f\u2028\u202e]")
         self.assertNotIn("Traceback", err)
         self.assertLess(len(err), 1500)
         self.assertEqual(self.proxy.calls.count(method), 1, self.proxy.calls)
-        if status == UNKNOWN:  # nothing is asked after that, with another uid, say
-            self.assertEqual(self.proxy.calls[-1], method)
-        self.assertLess(seconds, TIMEOUT * 2 + SLACK)
+        if status == UNKNOWN:
+            self.assertRegex(err, rf"\nlibrary\.py: {NOTES.get(method, AGAIN)}")
+            self.assertEqual(self.proxy.calls[-1], method)  # not again, with another uid, say
+        else:
+            self.assertNotIn("may have been", err)
         return err
 
+
+class LostTests(FaultTestCase):
     def test_lost(self) -> None:
         for name, answer in LOST.items():
             for method in COMMANDS:
                 with self.subTest(name, method=method):
-                    err = self.check_fault(method, answer)
-                    if method in CHANGES:
-                        self.assertRegex(err, rf"\nlibrary\.py: (.+; )?{ADVICE[method]}")
+                    self.assertRegex(self.check_fault(method, answer), NO_ANSWER)
+
+    def test_waiting(self) -> None:
+        """In each other's company, hence from Python: each takes all of its time."""
+        cases = [(name, method, keeps) for name in ENDLESS for method in CALLS for keeps in (0, 1)]
+
+        def lose(case: tuple[str, str, int]) -> tuple[LibraryError, Proxy, float]:
+            name, method, keeps = case
+            login = ("odoo-dev", "admin", "admin")
+            with Proxy(self.standin.url) as proxy:
+                self.prepare(proxy, method, bool(keeps))
+                proxy.faults[method] = ENDLESS[name]
+                api = LibraryAPI(*proxy.address, *login, timeout=SOON * 2)
+                api.version()
+                api._uid = None if method == "authenticate" else 2
+                api._transport.timeout = TIMEOUT
+                start = time.monotonic()
+                try:
+                    CALLS[method](api)
+                    raise AssertionError(case)
+                except LibraryError as error:
+                    return error, proxy, time.monotonic() - start
+                finally:
+                    api.close()
+
+        with ThreadPoolExecutor(len(cases)) as pool:
+            waiting = pool.map(lose, cases)
+            self.environ["ODOO_TIMEOUT"] = str(TIMEOUT)
+            err = f"no valid answer from {self.proxy.url}: timed out\n.*{NOTES['create']}"
+            with self.proxy.answering("create", Exchange.hold):
+                self.check("add", "Emma", status=4, err=re.compile(err))
+            results = list(waiting)
+        for case, (error, proxy, seconds) in zip(cases, results):
+            method = case[1]
+            with self.subTest(case):
+                kind = UnknownOutcomeError if method in CHANGES else ConnectError
+                self.assertIs(type(error), kind)
+                self.assertRegex(str(error), r"\Ano valid answer from \S+: timed out\Z")
+                self.assertEqual(error.hint, "see whether it is up")
+                self.assertEqual(proxy.calls[-1], method)
+                self.assertEqual(proxy.calls.count(method), 1)
+                is_first = proxy.connections.count(proxy.connections[-1]) == 1
+                self.assertEqual(is_first, not case[2], proxy.calls)
+                self.assertTrue(TIMEOUT * 0.9 < seconds < TIMEOUT + SOON, seconds)
 
     def test_wrong_types(self) -> None:
         for content, methods in WRONG_TYPES.items():
             for method in methods:
                 with self.subTest(content, method=method):
-                    self.check_fault(method, sends(value(content)))
+                    self.assertRegex(self.check_fault(method, sends(value(content))), NO_ANSWER)
 
+    def test_fewer_ids_than_titles(self) -> None:
+        path = self.write_file(b"a\nb\n")
+        with self.proxy.answering("create", sends(BOOK_1)):
+            err = re.compile("no valid answer .*: not the list of IDs\n.*lines 1 to 2")
+            self.check("add", "--file", path, status=4, err=err)
+
+    def test_cut_off(self) -> None:
+        whole: list[bytes] = []
+        for method, argv in self.commands.items():
+            shutil.rmtree(self.environ["XDG_CACHE_HOME"], ignore_errors=True)
+            self.prepare(self.proxy, method, keeps=True)
+            with self.proxy.answering(method, lambda exchange: whole.append(exchange.forward())):
+                self.run_cli(*argv)
+            for end in offsets(whole[-1]):
+                with self.subTest(method=method, end=end):
+                    self.check_fault(method, sends(whole[-1][:end]))
+
+    def test_a_fault_after_the_commit(self) -> None:
+        """Of a change nobody knows; and it is not made again, for another uid, say."""
+        for name, (function, line, exception) in COMMITTED.items():
+            text = "Traceback (most recent call last):\n"
+            text += f'  File "/{name}", line 9, {function}\n    {line}\n{exception}\n'
+            for method in COMMANDS:
+                with self.subTest(name, method=method):
+                    status = REFUSED if method.startswith("search") else None
+                    err = self.check_fault(method, sends(fault(1, text)), status)
+                    self.assertIn(exception, err)
+
+    def test_after_an_interim_answer(self) -> None:
+        """The reply that may come behind it can't be taken for the next one."""
+
+        def answer(exchange: Exchange) -> None:
+            exchange.send(raw("HTTP/1.1 103 Early Hints"))
+            exchange.kept = True
+
+        api = LibraryAPI(*self.proxy.address, "odoo-dev", "admin", "admin", timeout=SOON)
+        self.assertEqual(api.uid, 2)
+        with self.proxy.answering("create", answer):
+            with self.assertRaisesRegex(UnknownOutcomeError, "HTTP 103"):
+                api.create("Emma")
+            api.version()
+            self.assertEqual(len(set(self.proxy.connections)), 2)
+        api.close()
+
+
+class NotServedTests(FaultTestCase):
     def test_not_served(self) -> None:
         for name, reply in NOT_SERVED.items():
             for method in COMMANDS:
@@ -192,6 +381,102 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
                     err = self.check_fault(method, sends(reply), NOTHING_CHANGED)
                     self.assertIn(f"HTTP {name[:3]}", err)
 
+    def test_refused_in_the_middle_of_a_file(self) -> None:
+        """What refuses one line refuses it again: the message says where it is."""
+        path = self.write_file(b"a\n\nb\nc\nd\ne\n")
+
+        def refuse(exchange: Exchange) -> None:
+            refused = b"<string>d</string>" in exchange.request
+            exchange.send(http(b"", "413 Too Large") if refused else exchange.forward())
+
+        for add in (("add", "-q"), ("add", "-q", "--skip-existing")):
+            with (
+                self.subTest(add),
+                mock.patch("library.BATCH", 2),
+                self.proxy.answering("create", refuse),
+            ):
+                status, out, err = self.run_cli(*add, "--file", path)
+                self.assertRegex(
+                    err,
+                    r"\Alibrary\.py: error: \S+ answers HTTP 413 .*\n"
+                    r"library\.py: lines 4 to 5 were not added: .*--from-line 4( .*)?\n\Z",
+                )
+                # The second time, the titles before these are there, and nothing was changed.
+                self.assertEqual((status, len(out.split())), (3, 0) if add[2:] else (1, 2), err)
+
+    def test_where_a_redirection_leads(self) -> None:
+        """A hint only from http to https on the same host: another one would get the password."""
+        for location, hint in (
+            ("https://127.0.0.1/web", "use https://127.0.0.1"),
+            ("https://127.0.0.1:8443/web?x#y", "use https://127.0.0.1:8443"),
+            ("https://127.0.0.1", "use https://127.0.0.1"),
+            ("https://127.0.0.1?next=/web", "use https://127.0.0.1"),
+            ("https://odoo.example/web", ""),
+            ("https://127.0.0.1.odoo.example/", ""),
+            ("https://127.0.0.1@odoo.example/", ""),
+            ("https://127.0.0.1:443@odoo.example/", ""),
+            ("https://127.0.0.1:x@odoo.example/", ""),
+            ("https://127.0.0.1\\@odoo.example/", ""),
+            ("https://odoo.example/https://127.0.0.1/", ""),
+            ("http://127.0.0.1:8070/", ""),
+            ("//127.0.0.1/", ""),
+            ("/maintenance.html", ""),
+        ):
+            reply = http(b"", "302 Found", (f"Location: {location}",))
+            line = f"library.py: {hint}\n" if hint else ""
+            for method in ("create", "search_read"):
+                with self.subTest(location, method=method):
+                    self.assertEqual(
+                        self.check_fault(method, sends(reply), NOTHING_CHANGED),
+                        f"library.py: error: {self.proxy.url} answers HTTP 302 Found: {location}\n"
+                        f"{line}",
+                    )
+
+    def test_what_a_status_of_http_means(self) -> None:
+        """To a question; after a change that may have been made, what to do then is said."""
+        behind = "see whether Odoo runs behind it"
+        for status, hint in (
+            ("400 Bad Request", CHECK_URL),
+            ("401 Unauthorized", "have the web server let Odoo.s RPC through"),
+            ("403 Forbidden", "have the web server let Odoo.s RPC through"),
+            ("404 Not Found", CHECK_URL),
+            ("408 Request Timeout", ""),
+            ("429 Too Many Requests", ""),
+            ("500 Internal Server Error", ""),
+            ("502 Bad Gateway", behind),
+            ("503 Service Unavailable", behind),
+            ("504 Gateway Timeout", behind),
+            ("520", behind),
+            ("526", behind),
+            ("530", ""),
+        ):
+            with self.subTest(status):
+                err = self.check_fault("search_read", sends(http(b"", status)))
+                line = f"library\\.py: {hint}.*\n" if hint else ""
+                self.assertRegex(err, rf" answers HTTP {status}\n{line}\Z")
+
+    def test_no_server(self) -> None:
+        """Nothing was sent, so nothing was changed."""
+        del self.environ["ODOO_URL"]
+        with full_port() as port, mock.patch("library_xmlrpc.CONNECT_SECONDS", 0.2):
+            for url, reason in (
+                (
+                    f"http://127.0.0.1:{unused_port()}",
+                    r"connection refused\n.*see whether it is up",
+                ),
+                ("http://no-such-host.invalid:80", r"the host's name can't be looked up\n"),
+                (f"http://127.0.0.1:{port}", r"timed out\n.*see whether it is up"),
+            ):
+                error = re.compile(f"error: cannot connect to {url}: {reason}")
+                for uid, method in ((None, "create"), (2, "create"), (2, "search_read")):
+                    with (
+                        self.subTest(url=url, uid=uid, method=method),
+                        mock.patch("library_xmlrpc._recall_uid", return_value=uid),
+                    ):
+                        self.check("--url", url, *self.commands[method], status=3, err=error)
+
+
+class RefusalTests(FaultTestCase):
     def test_faults(self) -> None:
         for text in (
             "No such thing.\n\nAsk your administrator.\n",
@@ -207,71 +492,87 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
                         status = NOTHING_CHANGED if login else REFUSED
                         self.check_fault(method, sends(fault(code, text)), status)
 
-    def test_a_fault_after_the_commit(self) -> None:
-        """Of a change nobody knows; and it is not made again, for another uid, say."""
-        for name, (function, line, exception) in COMMITTED.items():
-            text = "Traceback (most recent call last):\n"
-            text += f'  File "/{name}", line 9, {function}\n    {line}\n{exception}\n'
-            for method in COMMANDS:
-                with self.subTest(name, method=method):
-                    status = REFUSED if method == "search_read" else None
-                    err = self.check_fault(method, sends(fault(1, text)), status)
-                    self.assertIn(exception, err)
-
     def test_what_people_read_of_an_error_of_postgresql(self) -> None:
         with self.proxy.answering("search_read", sends(fault(1, POSTGRESQL))):
             column = 'psycopg2.errors.UndefinedColumn: column "x" does not exist'
             self.check("list", status=1, err=f"library.py: error: {column}\n")
 
-    def test_a_redirection(self) -> None:
-        reply = http(b"", "302 Found", ("Location: https://eva:x@odoo.example/y",))
-        self.assertEqual(
-            self.check_fault("create", sends(reply), NOTHING_CHANGED),
-            f"library.py: error: {self.proxy.url} answers HTTP 302 Found: https://odoo.example/y\n"
-            "library.py: the server sends you to another URL: use its scheme, host and port\n",
-        )
+    def test_the_text_of_a_long_fault(self) -> None:
+        """Up to a bound it is there as it came, whatever is in it."""
+        api = LibraryAPI(*self.proxy.address, "odoo-dev", "admin", "admin")
+        for method in ("search_read", "create", "load"):
+            for text, kept in (
+                ("a\nadmin" * 9, 63),
+                ("x" * 100_000, 100_000),
+                ("é\n" * 150_000, 100_000),
+            ):
+                self.prepare(self.proxy, method, keeps=False)
+                with (
+                    self.proxy.answering(method, sends(fault(2, text))),
+                    self.assertRaises(ServerError) as caught,
+                ):
+                    CALLS[method](api)
+                self.assertEqual((caught.exception.code, caught.exception.text), (2, text[:kept]))
+                self.assertLess(len(str(caught.exception)), 1000)
+        api.close()
 
-    def test_what_a_status_of_http_means(self) -> None:
-        behind = "a web server answers, but Odoo behind"
-        for status, hint in (
-            ("404 Not Found", r"that may be no Odoo server; from Odoo 22 on there is no XML-RPC"),
-            (f"413 {HTTPStatus(413).phrase}", "the web server takes less at once: split -l 200 "),
-            ("502 Bad Gateway", behind),
-            ("503 Service Unavailable", behind),
-            ("504 Gateway Timeout", behind),
+    def test_a_refused_import(self) -> None:
+        """Odoo's `load` says so by a value; of Odoo 14's words only those for people are shown."""
+        prefix = "Unknown error during import: &lt;class 'odoo.exceptions.UserError'&gt;: "
+        texts = (f"{prefix}No.\n", "No.\n", "Never.")
+        errors = array(*(f"<struct>{member('message', text)}</struct>" for text in texts))
+        no = member("ids", "<boolean>0</boolean>")
+        reply = value(f"<struct>{no}{member('messages', errors)}</struct>")
+        err = self.check_fault("load", sends(reply), REFUSED)
+        self.assertEqual(err, "library.py: error: No. Never.\n")
+
+    def test_no_such_database(self) -> None:
+        error = f"library.py: error: there is no database 'odoo-dev' on {self.proxy.url}\n"
+        for text in NO_DATABASE:
+            for call in ("authenticate", "search_read"):
+                with self.subTest(text, call=call):
+                    self.prepare(self.proxy, call, keeps=False)
+                    refusal = sends(fault(1, text.format("odoo-dev")))
+                    self.proxy.faults["authenticate"] = refusal
+                    with self.proxy.answering(call, refusal):
+                        status, out, err = self.run_cli("list", "moby")
+                    self.assertEqual((status, out), (3, ""))
+                    self.assertTrue(err.startswith(error), err)
+        with self.proxy.answering("authenticate", sends(fault(1, NO_DATABASE[0].format("x")))):
+            err = self.run_cli("list")[2]
+            self.assertRegex(err, f'error: cannot log in to {self.proxy.url}: .*"x" does not exist')
+
+    def test_a_refused_login(self) -> None:
+        """Where the password, the user and the database were set; nobody was locked out yet."""
+        for environ, options, places in (
+            (
+                {"ODOO_PASSWORD": "no"},
+                (),
+                "password from ODOO_PASSWORD, user from the default, db from the default",
+            ),
+            (
+                {"ODOO_API_KEY": "no", "ODOO_USER": "eva"},
+                ("--db", "odoo-empty"),
+                "password from ODOO_API_KEY, user from ODOO_USER, db from --db",
+            ),
         ):
-            err = self.check_fault("search_read", sends(http(b"", status)))
-            self.assertRegex(err, f"HTTP {status}\nlibrary.py: {hint}")
+            with self.subTest(places), mock.patch.dict(self.environ, environ):
+                status, out, err = self.run_cli("list", *options)
+                self.assertEqual((status, out), (3, ""))
+                self.assertRegex(
+                    err,
+                    r"\Alibrary\.py: error: wrong user or password for .*\n"
+                    rf"library\.py: {places}\n\Z",
+                )
+        locked = "Too many login failures, please wait a bit before trying again."
+        for method in ("authenticate", "search_read"):
+            with self.proxy.answering(method, sends(fault(3, locked))):
+                err = self.run_cli("list", "moby")[2]
+                self.assertRegex(err, "\nlibrary.py: wait a minute before you try again\n")
 
-    def test_fewer_ids_than_titles(self) -> None:
-        path = self.write_file(b"a\nb\n")
-        with self.proxy.answering("create", sends(BOOK_1)):
-            err = re.compile("no valid answer .*: not the list of IDs\n.*lines 1 to 2")
-            self.check("add", "--file", path, status=4, err=err)
 
-    def test_cut_off_at_each_byte(self) -> None:
-        whole: list[bytes] = []
-        for method, argv in COMMANDS.items():
-            shutil.rmtree(self.environ["XDG_CACHE_HOME"], ignore_errors=True)
-            self.proxy.faults["search"] = replies.keeps(BOOK_1)
-            with self.proxy.answering(method, lambda exchange: whole.append(exchange.forward())):
-                self.run_cli(*argv)
-            for end in range(len(whole[-1])):
-                with self.subTest(method=method, end=end):
-                    self.check_fault(method, sends(whole[-1][:end]))
-
-    def test_a_reply_is_bounded_unpacked(self) -> None:
-        """Not by the deadline alone: this one would be an answer, with 140 MiB of blanks in it."""
-        self.environ["ODOO_TIMEOUT"] = "30"
-        bomb = gzip.compress(TRUE.replace(b"<params>", b" " * (140 * 2**20) + b"<params>"))
-        self.proxy.faults["search"] = replies.keeps(BOOK_1)
-        with self.proxy.answering("write", sends(packed(bomb))):
-            self.check("set", "1", "Emma", status=4, err=re.compile("larger than 128 MiB"))
-        longer = packed(gzip.compress(TRUE) + b"x" * 2**17)  # than the answer that it begins with
-        with self.proxy.answering("write", sends(longer)):
-            self.check("set", "1", "Emma", out=re.compile("set to Emma"))
-            with mock.patch("library_xmlrpc.MAX_REPLY", 2**16):
-                self.check("set", "1", "Emma", status=4, err=re.compile("larger than"))
+class ReplyTests(FaultTestCase):
+    """How a reply may come, and how large it may be."""
 
     def test_other_ways_to_answer(self) -> None:
         """Packed, in chunks, or on a connection that stays open, which is no reason to wait."""
@@ -281,9 +582,15 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
             exchange.hold()
 
         body = xml("<value><int>7</int></value>")
+        members = [gzip.compress(part) for part in (body[:40], b"", body[40:60], body[60:])]
         for answer in (
             *(sends(packed(gzip.compress(body), name)) for name in ("gzip", "GZIP", "x-gzip")),
+            sends(packed(b"".join(members))),
+            sends(packed(b"".join(members) + b"\0" * 600)),
             sends(chunked(body)),
+            sends(chunked(body, f"{len(body):X};x=y") + b"\r\n0\r\nX: y\r\n\r\n"),
+            sends(raw("HTTP/1.1 100 Continue"), raw("HTTP/1.1 100 Continue\nX: y"), http(body)),
+            sends(raw("HTTP/1.0 200 OK", body)),
             keep_open,
         ):
             with self.proxy.answering("create", answer):
@@ -295,25 +602,93 @@ class FaultTests(StandInTestCase, CommandLineTestCase):
             self.run_cli("add", "Emma")
         for header in (b"Accept-Encoding: gzip", b"X-Odoo-Database: odoo-dev"):
             self.assertIn(b"\r\n%b\r\n" % header, requests[0])
-        with self.proxy.answering("create", sends(packed(b"no gzip"))):
-            self.check("add", "Emma", status=4, err=re.compile(": not XML-RPC\n"))
+
+    def test_a_reply_is_bounded(self) -> None:
+        """By its size, packed and unpacked, however it comes; much more is not even read."""
+        mebibyte = b" " * 2**20
+        blanks = TRUE.replace(b"<params>", mebibyte + b"<params>")
+        halves = gzip.compress(blanks[: 2**19]) + gzip.compress(blanks[2**19 :])
+        nothing = gzip.compress(b"") * 50_000
+        no_length = raw("HTTP/1.1 200 OK")
+        endless = [mebibyte] * 40
+        for name, pieces in {
+            "plain": [http(blanks)],
+            "packed": [packed(gzip.compress(blanks))],
+            "packed in two members": [packed(halves)],
+            "members that hold nothing": [
+                no_length[:-2],
+                b"Content-Encoding: gzip\r\n\r\n",
+                *[nothing] * 40,
+            ],
+            "without a length": [no_length, *endless],
+            "a chunk without an end": [chunked(b"", "7FFFFFFF"), *endless],
+            "a negative chunk": [chunked(b"", "-1"), *endless],
+            "a negative length": [raw("HTTP/1.1 200 OK\nContent-Length: -1"), *endless],
+        }.items():
+            sent: list[int] = []
+
+            def answer(exchange: Exchange, pieces: Any = pieces, sent: Any = sent) -> None:
+                with contextlib.suppress(OSError):  # the client has seen enough
+                    for piece in pieces:
+                        exchange.client.sendall(piece)
+                        sent.append(len(piece))
+
+            with (
+                self.subTest(name),
+                mock.patch("library_xmlrpc.MAX_REPLY", 2**20),
+                self.proxy.answering("create", answer),
+            ):
+                reason = "larger than 1 MiB\n"
+                if name == "a negative chunk":
+                    reason += "|not HTTP\n"  # as Python 3.9 calls it
+                self.check("add", "Emma", status=4, err=re.compile(reason))
+                self.assertLess(sum(sent), 20 * 2**20)
+
+    def test_each_reply_is_bounded(self) -> None:
+        """Not all that come over one connection."""
+        reply = http(
+            xml("<value><int>7</int></value>").replace(b"<params>", b" " * 700_000 + b"<params>")
+        )
+        api = LibraryAPI(*self.proxy.address, "odoo-dev", "admin", "admin", timeout=SOON)
+        with (
+            mock.patch("library_xmlrpc.MAX_REPLY", 2**20),
+            self.proxy.answering("create", replies.keeps(reply)),
+        ):
+            self.assertEqual([api.create("Emma") for _ in range(2)], [7, 7])
+            self.assertEqual(len(set(self.proxy.connections)), 1)
+        api.close()
+
+    def test_a_header_is_bounded(self) -> None:
+        with self.proxy.answering("create", sends(b"HTTP/1.1 200 OK\r\nX: ", *[b"x" * 999] * 99)):
+            self.check("add", "Emma", status=4, err=re.compile("not HTTP\n.*may have been added"))
+
+    @unittest.skipUnless(os.path.exists("/proc/self/statm"), "needs Linux")
+    def test_too_little_memory(self) -> None:
+        """It says nothing of the server."""
+        reply = TRUE.replace(b"<params>", b" " * (48 * 2**20) + b"<params>")
+        program = f"""
+import resource
+from library_xmlrpc import LibraryAPI, LibraryError
+api = LibraryAPI(*{self.proxy.address}, 'odoo-dev', 'admin', 'admin')
+api.version()
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + 24 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    api.create("Emma")
+except LibraryError as error:
+    print(error, error.hint)
+api.close()
+"""
+        with self.proxy.answering("create", sends(packed(gzip.compress(reply, 1)))):
+            folder = os.path.dirname(library.__file__)
+            done = subprocess.run(
+                (sys.executable, "-c", program), cwd=folder, capture_output=True, text=True
+            )
+        error = f"no valid answer from {self.proxy.url}: too little memory \n"
+        self.assertEqual((done.stdout, done.stderr), (error, ""))
 
     def test_books_without_a_title(self) -> None:
         for name in (member("name", "<boolean>0</boolean>"), member("name", "<nil/>"), ""):
             with self.proxy.answering("search_read", sends(value(books(ID + name)))):
                 self.check("list", out="1 \n")
-
-    def test_no_server(self) -> None:
-        """Nothing was sent, so nothing was changed."""
-        del self.environ["ODOO_URL"]
-        self.environ["ODOO_TIMEOUT"] = str(TIMEOUT)
-        with full_port() as port:
-            for url, reason in (
-                (f"http://127.0.0.1:{unused_port()}", r"connection refused\n.*start the server"),
-                ("http://no-such-host.invalid:80", "the host's name can't be looked up"),
-                (f"http://127.0.0.1:{port}", "timed out"),
-            ):
-                error = re.compile(f"error: cannot connect to {url}: {reason}")
-                for argv in COMMANDS.values():
-                    with self.subTest(url=url, argv=argv):
-                        self.check("--url", url, *argv, status=3, err=error)

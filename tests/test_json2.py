@@ -12,7 +12,7 @@ import time
 import unittest
 from typing import Any
 
-from library_xmlrpc import ConnectError
+from library_xmlrpc import ConnectError, ServerError, UnknownOutcomeError
 from tests import library_json2
 from tests.library_json2 import LibraryAPI
 from tests.proxy import Exchange, Proxy
@@ -33,13 +33,11 @@ def exception(status: str, name: str, message: str, line: str = "env.cr.commit()
     return http(json.dumps(account).encode(), status)
 
 
-TRUE = http(b"true")
+TRUE, EMMA = http(b"true"), http(b'[{"id": 1, "name": "Emma"}]')
 HTML = b"<!DOCTYPE html><title>Odoo</title>"
 NO_DATABASE = b"<p>No database is selected and the requested URL was not found in the"
 NO_MODEL = "the model 'library.book' does not exist"
-NO_KEY = (
-    "wrong API key, or a password.*\n.*from ODOO_API_KEY,.*; JSON-2 takes nothing but an API key"
-)
+NO_KEY = "wrong API key, or a password.*\n.*: JSON-2 takes nothing but an API key"
 ERROR = exception("500 Internal Server Error", "builtins.KeyError", "'x'")
 
 # Bodies that are no JSON, and values that are no answer to any of the calls.
@@ -51,12 +49,18 @@ NO_ANSWER = (
 
 # Exceptions that refuse: with each the code that XML-RPC has for it, and what is said.
 EXCEPTIONS = (
-    ("403 X", "odoo.exceptions.AccessError", "No:\n\n\t- Administrator", 4, "No: Administrator\n"),
-    ("422 X", "odoo.exceptions.ValidationError", f"No\n{KEY}", 2, r"error: No; \*\*\*\n"),
+    (
+        "403 X",
+        "odoo.exceptions.AccessError",
+        "No:\n\n\t- Administrator",
+        4,
+        "No: - Administrator\n",
+    ),
+    ("422 X", "odoo.exceptions.ValidationError", f"No\n{KEY}", 2, r"error: No \*\*\*\n"),
     ("422 X", "odoo.addons.x.Busy", "Wait", 2, "error: Wait\n"),
     ("422 X", "UserError", "", 2, "error: UserError:"),
     ("404 X", "odoo.exceptions.MissingError", "Gone", 2, "error: Gone\n"),
-    ("404 X", "werkzeug.exceptions.NotFound", NO_MODEL, 2, f"{NO_MODEL}\n.*the library_app module"),
+    ("404 X", "werkzeug.exceptions.NotFound", NO_MODEL, 2, f"{NO_MODEL}\n.*the module library_app"),
     ("409 X", "odoo.exceptions.LockError", "Busy", 2, "error: Busy\n"),
     ("500 X", "KeyError", f"'{KEY}'", 1, r"error: KeyError: '\*\*\*'\n"),
     ("500 X", "UndefinedTable", "x\nLINE 1: x", 1, "error: UndefinedTable: x\n"),
@@ -77,11 +81,16 @@ REPLIES: tuple[tuple[tuple[int, int], Any, str], ...] = (
     (LOST, ERROR[:-1], "HTTP 500"),
     (LOST, http(b'{"message": "no upstream"}', "502 X"), "HTTP 502"),
     (LOST, http(b"true", "503 X"), "HTTP 503"),
-    (NOT_SERVED, http(b"", "303 X", ("Location: /web/login",)), "HTTP 303 See Other: /web/login"),
-    (NOT_SERVED, http(HTML, "401 X"), "a login of its own"),
+    (LOST, http(b'{"message": "no"}', "403 X"), "answers HTTP 403 Forbidden"),
+    (LOST, http(HTML, "408 X"), "answers HTTP 408 Request Timeout"),
+    (
+        NOT_SERVED,
+        http(b"", "303 X", ("Location: /web/login",)),
+        "HTTP 303 See Other: /web/login\n",
+    ),
+    (NOT_SERVED, http(HTML, "401 X"), "HTTP 401 Unauthorized"),
     (NOT_SERVED, exception("401 X", "werkzeug.exceptions.Unauthorized", f"No {KEY}"), NO_KEY),
     (NOT_SERVED, exception("403 X", "odoo.exceptions.AccessDenied", f"No {KEY}"), r"No \*\*\*\n"),
-    (NOT_SERVED, http(b'{"message": "no"}', "403 X"), "answers HTTP 403 Forbidden"),
     (NOT_SERVED, http(HTML, "404 X"), "HTTP 404 Not Found\n.*JSON-2 comes with Odoo 19"),
     (NOT_SERVED, raw("HTTP/1.1 404 X\nContent-Length: 99", b"<"), "HTTP 404"),
     (NOT_SERVED, http(NO_DATABASE, "404 X"), "no database 'odoo-dev' with JSON-2\n.*Odoo 19"),
@@ -91,8 +100,12 @@ REPLIES: tuple[tuple[tuple[int, int], Any, str], ...] = (
         for status in ("500 X", "422 X", "403 X")
     ),
     *(
-        (REFUSED, exception(status, name, message), rf"{TRACEBACK}.*fault {code}:\n(.*\n)*.*{said}")
-        for status, name, message, code, said in EXCEPTIONS
+        (
+            REFUSED,
+            exception(status, name, text),
+            rf"{TRACEBACK}.*Fault {code}: .*\n(.*\n)*.*{said}",
+        )
+        for status, name, text, code, said in EXCEPTIONS
     ),
 )
 ERR = r"\A(library\.py: debug: .*\n)+library\.py: error: .+\n(library\.py: .+\n)?\Z"
@@ -108,18 +121,23 @@ class AnswerTests(CommandLineTestCase):
         self.proxy.faults["context_get"] = keeps(http(b'{"uid": 2}'))
         self.proxy.faults["search"] = keeps(http(b"[1]"))  # the book of `set` and `del`
         self.api = LibraryAPI(*self.proxy.address, "odoo-dev", "admin", "key")
+        self.addCleanup(self.api.close)
 
     def test_replies(self) -> None:
         """To a question and to each change."""
+        file = self.write_file(b'{"id": 1, "name": "Moby-Dick"}')
+        commands = {**COMMANDS, "load": ("set", "--file", file)}
+        changes = (*CHANGES, "load")
         for statuses, reply, said in REPLIES:
             answer = sends(reply) if isinstance(reply, bytes) else reply
-            for method in ("search_read", *CHANGES):
+            for method in ("search_read", *changes):
+                self.proxy.faults["search_read"] = keeps(EMMA)  # as `set --file` finds it
                 with self.subTest(said, method=method), self.proxy.answering(method, answer):
                     start = time.monotonic()
-                    status, out, err = self.run_cli("--debug", *COMMANDS[method])
+                    status, out, err = self.run_cli("--debug", *commands[method])
                     self.assertLess(time.monotonic() - start, 3)
                     self.assertEqual(self.proxy.calls.count(method), 1, self.proxy.calls)
-                    self.assertEqual((status, out), (statuses[method in CHANGES], ""), err)
+                    self.assertEqual((status, out), (statuses[method in changes], ""), err)
                     self.assertRegex(err, said)
                     self.assertRegex(err, ERR)
                     self.assertNotRegex(err, f"{KEY}|XML-RPC")
@@ -127,7 +145,8 @@ class AnswerTests(CommandLineTestCase):
     def test_what_is_sent(self) -> None:
         title = 'Ω "🐳"'
         replies = {"create": http(gzip.compress(b"[7]"), headers=("Content-Encoding: gzip",))}
-        replies.update(search_read=http(b"[]"), search=http(b"[1]"), write=TRUE, unlink=TRUE)
+        replies.update(search_read=EMMA, search=http(b"[1]"), write=TRUE, unlink=TRUE)
+        replies["load"] = http(b'{"ids": [1], "messages": []}')
         replies["context_get"] = http(b'{"uid": 2}')
         replies["version"] = http(b'{"version_info": [19, 0], "version": "19.0"}')
         needed = ["Content-Type: application/json", "X-Odoo-Database: odoo-dev"]
@@ -146,12 +165,15 @@ class AnswerTests(CommandLineTestCase):
         self.proxy.faults.update(dict.fromkeys(replies, see))
         version = {"server_version_info": [19, 0], "server_version": "19.0"}
         self.assertEqual(self.api.version(), version)
-        self.check("list", "a")
+        self.check("list", "a", out="1 Emma\n")
         self.check("add", title, out=f"Book added with ID 7 for title {title}.\n")
         self.check("set", "1", title, out=f"Title of Book ID 1 set to {title}.\n")
         self.check("del", "1", out="Book with ID 1 was deleted.\n")
+        file = self.write_file(json.dumps({"id": 1, "name": title}).encode())
+        self.check("set", "--file", file, out=f"Title of Book ID 1 set to {title}.\n")
         books, domain = "POST /json/2/library.book", [["name", "ilike", "a"]]
-        look = {"domain": [["id", "in", [1]]], "context": {"active_test": False}}
+        context = {"context": {"active_test": False}}
+        look = {"domain": [["id", "in", [1]]], **context}
         expected = [
             ("GET /web/version", ""),
             ("POST /json/2/res.users/context_get", {}),
@@ -161,8 +183,27 @@ class AnswerTests(CommandLineTestCase):
             (f"{books}/write", {"ids": [1], "vals": {"name": title}}),
             (f"{books}/search", look),
             (f"{books}/unlink", {"ids": [1]}),
+            (f"{books}/search_read", {**look, "fields": ["name"]}),
+            (f"{books}/load", {"fields": [".id", "name"], "data": [["1", title]], **context}),
         ]
         self.assertEqual(sent, expected)
+
+    def test_the_replies_to_an_import(self) -> None:
+        no = b'{"ids": false, "messages": [{"message": "No\\n"}, {"message": "No\\n"}, %b]}'
+        self.proxy.faults["search_read"] = keeps(EMMA)
+        for body, error, said in (
+            (no % b'{"message": "Never"}', ServerError, "^No Never$"),
+            (no % b'{"message": null}', UnknownOutcomeError, "no valid answer"),
+            (no % b"0", UnknownOutcomeError, "no valid answer"),
+            (b'{"ids": false}', UnknownOutcomeError, "no valid answer"),
+            (b'{"ids": []}', UnknownOutcomeError, "not the list of IDs"),
+            (b'{"ids": [1, 2], "messages": []}', UnknownOutcomeError, "not the list of IDs"),
+            (b'{"ids": null}', UnknownOutcomeError, "not the list of IDs"),
+        ):
+            with self.subTest(body), self.proxy.answering("load", sends(http(body))):
+                with self.assertRaisesRegex(error, said):
+                    self.api.write_many({1: "Moby-Dick"})
+                self.assertEqual(self.proxy.calls.count("load"), 1)
 
     @unittest.skipUnless(os.name == "posix", "without signals to die of")
     def test_it_dies_of_a_signal(self) -> None:
