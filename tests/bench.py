@@ -22,6 +22,7 @@ import argparse
 import contextlib
 import datetime
 import importlib.util
+import json
 import math
 import os
 import platform
@@ -81,6 +82,13 @@ ADD_FILE = "add(open(sys.argv[1], encoding='utf-8').read().splitlines(), {})"
 SET = """
 call("write", [int(sys.argv[1])], {"name": sys.argv[2]})
 print(f"Title of Book ID {sys.argv[1]} set to {sys.argv[2]}.")
+"""
+SET_FILE = """
+import json
+for line in open(sys.argv[1], encoding="utf-8"):
+    id, title = json.loads(line).values()
+    call("write", [id], {"name": title})
+    print(f"Title of Book ID {id} set to {title}.", flush=True)
 """
 OTHERS = {
     "OdooRPC": """
@@ -206,6 +214,13 @@ class Bench:
             file.writelines(f"{make_title(number)}\n" for number in range(count))
         return path
 
+    def books(self, titles: Mapping[int, str]) -> str:
+        """The path of a new file of books with these titles, by ID, as `list --json` prints it."""
+        with tempfile.NamedTemporaryFile("w", dir=self._home, delete=False) as file:
+            for id, title in titles.items():
+                file.write(json.dumps({"id": id, "name": title}) + "\n")
+        return file.name
+
     def run(self, job: Job) -> Run:
         """Run a process to its end, its output to a pipe. Raises RuntimeError where it fails."""
         # Linux counts a parent's peak of memory as its child's too: so this process keeps small.
@@ -314,6 +329,27 @@ def section_c(bench: Bench) -> None:
     compare(what, times, {"the same batches": 1.20})
     print_row("a call a title", what, single / mine, f"{ms(single, mine)} a title", low=15)
 
+    compare_set_file(bench, "set --file")
+
+
+def compare_set_file(bench: Bench, what: str) -> None:
+    """The time for a title of many that change, beside that of a call for each.
+
+    Each run changes all its books: they have two titles in turn, in the end the first ones again.
+    """
+    many, few, against = 10_000, 500, "a call a title, uid known"
+    ids = bench.call(BOOKS, "search", [], order="id", limit=many + few)
+    jobs = []
+    for mark in (f" {int(time.time())}", ""):  # which an earlier run can't have left behind
+        titles = {id: f"{make_title(number)}{mark}" for number, id in enumerate(ids)}
+        mine, others = ({id: titles[id] for id in part} for part in (ids[:many], ids[many:]))
+        jobs.append(Job("client", many, (CLIENT, "set", "--file", bench.books(mine))))
+        jobs.append(Job(against, few, ("-c", UID_KNOWN + SET_FILE, bench.books(others))))
+    times = bench.measure(what, bench.long_rounds, jobs)
+    counts = zip(times.items(), (many, few))
+    each = {name: run._replace(seconds=run.seconds / count) for (name, run), count in counts}
+    compare(f"{what}, a title of {many}", each, {against: 0.08})
+
 
 def section_d(bench: Bench) -> None:
     jobs = [
@@ -395,6 +431,7 @@ def section_g(bench: Bench) -> None:
             times = bench.measure(f"{what}, down the line", rounds, jobs)
             # A login is costly since Odoo 17.
             compare(f"far: {what}", times, {name: goals[bench.version >= 17]})
+        compare_set_file(bench, "far: set --file")
 
 
 SECTIONS = {
