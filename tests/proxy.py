@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import itertools
 import json
 import socket
@@ -44,7 +45,7 @@ class Exchange:
                     return len(body) == length
         return False
 
-    @property
+    @functools.cached_property
     def method(self) -> str:
         """What was called: "authenticate", or for execute_kw the model's method."""
         head, _, body = self.request.partition(b"\r\n\r\n")
