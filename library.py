@@ -79,6 +79,7 @@ IF_QUIET = {LISTED: "{}", ADDED: "{}", SET: "", DELETED: ""}
 # What to do: the second line of an error.
 HINTS = {
     "help": "see {} --help",
+    "quotes": "put a title of several words in quotes",
     "dash": 'put "--" before a title that begins with a dash',
     "no password": "set ODOO_API_KEY or ODOO_PASSWORD, or api_key or password in a profile",
     "another server": "set this server and its password in one place, a profile or the environment",
@@ -86,9 +87,10 @@ HINTS = {
     "add": "the book may have been added: wait a little and run it again with --skip-existing",
     "again": "the change may have been made: wait a little and run it again, which does no harm",
     "rest": "run the same command again, which does the rest",
-    "batch": "lines {0} to {1} may have been added: wait a little, then go on with the same "
-    "command and --from-line {0} --skip-existing",
-    "next": "lines {0} to {1} were not added: go on with the same command and --from-line {0}",
+    "batch": "lines {0} to {1} may have been added, and none after them: wait a little, then go on "
+    "with the same command and --from-line {0} --skip-existing",
+    "next": "lines {0} to {1}, and all after them, were not added: go on with the same command and "
+    "--from-line {0}",
 }
 
 # What a line of text can't show as it is: control characters, line separators, and what changes
@@ -212,6 +214,8 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         wrong = f"unrecognized argument: {rest[0].partition('=')[0]}"  # without an option's value
         if args.command != "del" and re.match("-[^-]", rest[0]):
             hint = HINTS["dash"]
+        elif vars(args).get("title") and not rest[0].startswith("-"):
+            hint = HINTS["quotes"]
     elif args.quiet and args.json:
         wrong = "--quiet and --json exclude each other"
     elif args.command != "list":
@@ -266,14 +270,17 @@ def read_lines(parse_line: Callable[[str, str], T], path: str) -> list[tuple[int
         except ValueError as error:
             errors.append(str(error))
     if errors:
-        raise ConfigError(*errors[:10])
+        more = f"and {len(errors) - 10} more such lines" if len(errors) > 10 else ""
+        raise ConfigError(*errors[:10], hint=more)
     return lines
 
 
 def parse_title(line: str, origin: str) -> str:
     """The title of the book in a line, or else the line as a title."""
     name = parse_book(line).get("name")
-    return check_title(name if isinstance(name, str) else line, origin)
+    if isinstance(name, str):
+        return check_title(name, f"{origin}: a name")
+    return check_title(line, origin)
 
 
 def parse_id(line: str, origin: str) -> int:
@@ -289,11 +296,11 @@ def read_changes(path: str) -> dict[int, str]:
     def parse_line(line: str, origin: str) -> None:
         book = parse_book(line)
         if "id" not in book or not isinstance(book.get("name"), str):
-            raise ValueError(f"{origin} is no book as list --json prints it")
+            raise ValueError(f'{origin} must be like {{"id": 60, "name": "Moby-Dick"}}')
         id = check_number(book["id"], f"{origin}: an ID")
         if id in changes:
             raise ValueError(f"{origin}: ID {id} stands there for the second time")
-        changes[id] = check_title(book["name"], origin)
+        changes[id] = check_title(book["name"], f"{origin}: a name")
 
     read_lines(parse_line, path)
     return changes
@@ -672,7 +679,7 @@ def run(argv: Sequence[str], backend: Callable[..., LibraryAPI], console: Consol
     names = ("password", "user", "db", "url")
     password, user, db, url = (f"{name} from {settings[name][1]}" for name in names)
     if args.debug:
-        console.complain(f"debug: {api!r}: {url}, {db}, {user}")
+        console.complain(f"debug: {api!r}: {url}, {db}, {user}, {password}")
     try:
         status = args.run(args, api, console)
     except LoginError as error:

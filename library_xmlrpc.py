@@ -916,7 +916,7 @@ _REASONS: list[tuple[Any, str, str, str]] = [
     (ProtocolError, ": (50[234]|52.) ", _STATUS, "see whether Odoo runs behind it"),
     (ProtocolError, "", _STATUS, ""),
     (socket.timeout, "", "timed out", "see whether it is up"),
-    (ConnectionRefusedError, "", "connection refused", "see whether it is up, and at this port"),
+    (ConnectionRefusedError, "", "connection refused", "check that it runs at this port"),
     (socket.gaierror, "", "the host's name can't be looked up", "check the name and the network"),
     (SSLCertVerificationError, "self.signed|issuer|first", _CERTIFICATE, _NAME_AUTHORITY),
     (SSLCertVerificationError, "", _CERTIFICATE, ""),

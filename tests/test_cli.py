@@ -251,7 +251,7 @@ class CommandTests(CatalogueTestCase):
         port = unused_port()
         url = f"http://localhost:{port}"
         del self.environ["ODOO_URL"]
-        hint = "library.py: see whether it is up, and at this port"
+        hint = "library.py: check that it runs at this port"
         with mock.patch.dict("library.DEFAULTS", url=url):
             error = f"library.py: error: cannot connect to {url}: connection refused\n"
             self.check("list", status=3, err=f"{error}{hint}\n")
@@ -309,7 +309,7 @@ class CommandTests(CatalogueTestCase):
         self.environ.update(ODOO_DB="odoo-empty", ODOO_PASSWORD="admin")
         err = self.run_cli("list", "--debug", "--user", "admin")[2]
         login = f"<LibraryAPI {self.proxy.url} db='odoo-empty' user='admin'>"
-        where = "url from ODOO_URL, db from ODOO_DB, user from --user"
+        where = "url from ODOO_URL, db from ODOO_DB, user from --user, password from ODOO_PASSWORD"
         self.assertEqual(err.splitlines()[0], f"library.py: debug: {login}: {where}")
 
     def test_a_password_that_is_one_of_our_words(self) -> None:
@@ -473,7 +473,9 @@ class FileTests(CatalogueTestCase):
             for count in (1, 3, 10, 11):
                 self.write_file(b"good\n" * 1500 + b"\n" + (bad + b"\ngood\n") * count)
                 lines = range(1502, 1502 + 2 * min(count, 10), 2)
-                err = "".join(f"library.py: error: {path}, line {n} {reason}\n" for n in lines)
+                of = ": a name" * bad.startswith(b"{")
+                err = "".join(f"library.py: error: {path}, line {n}{of} {reason}\n" for n in lines)
+                err += "library.py: and 1 more such lines\n" * (count > 10)
                 self.check("add", "--file", path, status=2, err=err)
                 with open(path, "rb") as file:
                     text = file.read()
@@ -486,7 +488,10 @@ class FileTests(CatalogueTestCase):
 
     def test_lines_that_are_no_books_or_ids(self) -> None:
         path = os.path.join(self.home, "titles.txt")
-        no_book, number = " is no book as list --json prints it", ": an ID must be a number from 1 "
+        no_book, number = (
+            ' must be like {"id": 60, "name": "Moby-Dick"}',
+            ": an ID must be a number from 1 ",
+        )
         number += "to 2147483647, not "
         for verb, line, reason in (
             ("set", "Emma", no_book),
@@ -497,9 +502,9 @@ class FileTests(CatalogueTestCase):
             ("set", '{"id": "7", "name": "a"}', f"{number}'7'"),
             ("set", '{"id": true, "name": "a"}', f"{number}True"),
             ("set", '{"id": 0, "name": "a"}', f"{number}0"),
-            ("set", '{"id": 7, "name": false}', " is no book as list --json prints it"),
-            ("set", '{"id": 7, "name": " "}', " must not be blank"),
-            ("set", '{"id": 7, "name": "a\\r"}', " can't hold a carriage return"),
+            ("set", '{"id": 7, "name": false}', no_book),
+            ("set", '{"id": 7, "name": " "}', ": a name must not be blank"),
+            ("set", '{"id": 7, "name": "a\\r"}', ": a name can't hold a carriage return"),
             ("set", '{"id": 1, "name": "other"}', ": ID 1 stands there for the second time"),
             ("set", '{"id": 1, "name": "a"}', ": ID 1 stands there for the second time"),
             ("del", "Emma", f"{number}'Emma'"),
@@ -680,8 +685,11 @@ class FileTests(CatalogueTestCase):
         too_large = sends(http(b"", "413 Too Large"))
         refused = sends(fault(2, "No more books."))
         resume = "go on with the same command and --from-line"
-        not_added = f"lines {{}} to {{}} were not added: {resume} {{}}".format
-        lost = "lines {0} to {1} may have been added: wait a little, then " + resume
+        not_added = f"lines {{}} to {{}}, and all after them, were not added: {resume} {{}}".format
+        lost = (
+            "lines {0} to {1} may have been added, and none after them: wait a little, then "
+            + resume
+        )
         may_be = (lost + " {0} --skip-existing").format
         for answer, after, done, error, hint in (
             (lose_reply, 0, [4, 0, 2], "closed", may_be(2, 3)),
@@ -711,8 +719,8 @@ class FileTests(CatalogueTestCase):
 
         self.backend = Interrupted
         path = self.write_lines(*"abcde")
-        err = "library.py: interrupted\nlibrary.py: lines 3 to 4 were not added: "
-        err += "go on with the same command and --from-line 3\n"
+        err = "library.py: interrupted\nlibrary.py: lines 3 to 4, and all after them, were not "
+        err += "added: go on with the same command and --from-line 3\n"
         with mock.patch("library.BATCH", 2):
             argv = "add", "-q", "--skip-existing", "--file", path
             self.check(*argv, status=130, out="1\n2\n", err=err)
@@ -823,7 +831,7 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
 
     def check_usage(self, *argv: str, err: str) -> None:
         """One line that fits the pattern `err`, and perhaps one that says which help to read."""
-        pattern = rf"\Alibrary\.py: error: {err}\n(library\.py: see library\.py .*--help\n)?\Z"
+        pattern = rf"\Alibrary\.py: error: {err}\n(library\.py: (see .* --help|put .*)\n)?\Z"
         self.check(*argv, status=2, err=re.compile(pattern))
         self.assertEqual(self.standin.requests, [])
 
@@ -853,6 +861,7 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
             (("add", "Moby", "Dick"), f"{unknown}Dick"),
             (("set", "1", "Moby", "Dick"), f"{unknown}Dick"),
             (("list", "Moby", "Dick"), f"{unknown}Dick"),
+            (("add", "Moby", ""), unknown),
             (("list", ""), blank),
             (("list", " "), blank),
             (("add", ""), blank),
@@ -878,7 +887,7 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
             ((), "see library.py --help"),
             (("delete",), "see library.py --help"),
             (("add",), "see library.py add --help"),
-            (("add", "Moby", "Dick"), "see library.py add --help"),
+            (("add", "Moby", "Dick"), "put a title of several words in quotes"),
             (("list", "--sort"), "see library.py list --help"),
             (("list", "-q", "--json"), "see library.py list --help"),
             (("del", "-x"), "see library.py del --help"),

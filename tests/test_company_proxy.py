@@ -23,7 +23,7 @@ TIMEOUT = 0.2  # seconds, where the client waits in vain to be connected
 SOON = 20.0  # seconds: what takes longer waits for something
 
 # What a second line on standard error says to do.
-START = "see whether it is up, and at this port"
+START = "check that it runs at this port"
 WAIT = "see whether it is up"
 
 

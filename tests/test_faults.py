@@ -399,7 +399,8 @@ class NotServedTests(FaultTestCase):
                 self.assertRegex(
                     err,
                     r"\Alibrary\.py: error: \S+ answers HTTP 413 .*\n"
-                    r"library\.py: lines 4 to 5 were not added: .*--from-line 4( .*)?\n\Z",
+                    r"library\.py: lines 4 to 5, and all after them, were not added: "
+                    r".*--from-line 4( .*)?\n\Z",
                 )
                 # The second time, the titles before these are there, and nothing was changed.
                 self.assertEqual((status, len(out.split())), (3, 0) if add[2:] else (1, 2), err)
@@ -462,7 +463,7 @@ class NotServedTests(FaultTestCase):
             for url, reason in (
                 (
                     f"http://127.0.0.1:{unused_port()}",
-                    r"connection refused\n.*see whether it is up",
+                    r"connection refused\n.*check that it runs",
                 ),
                 ("http://no-such-host.invalid:80", r"the host's name can't be looked up\n"),
                 (f"http://127.0.0.1:{port}", r"timed out\n.*see whether it is up"),

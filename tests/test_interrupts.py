@@ -138,7 +138,9 @@ class InterruptTests(StandInTestCase, CommandLineTestCase):
         self.assertTrue(perhaps or not unsaid)
         if perhaps and perhaps[1]:
             self.assertLessEqual(unsaid, set(lines[int(perhaps[1]) - 1 : int(perhaps[2])]))
-        for first, last in re.findall(r"lines (\d+) to (\d+) were not added", note):
+        for first, last in re.findall(
+            r"lines (\d+) to (\d+), and all after them, were not added", note
+        ):
             later = set(lines[int(first) - 1 : int(last)]) - set(lines[: int(first) - 1])
             self.assertFalse(set(changed.values()) & later)
 

@@ -118,7 +118,9 @@ class StreamTests(ProcessTestCase):
         whole = self.write_file(b"title\n" * 1000)
         part = self.write_file(b"title\n" * 2500, "of which not all is added then")
         err = "library.py: error: cannot write the output: Broken pipe\nlibrary.py: "
-        err += r"done, but not printed: ID .*; lines \d+ to \d+ were not added: "
+        err += (
+            r"done, but not printed: ID .*; lines \d+ to \d+, and all after them, were not added: "
+        )
         err += r"go on with the same command and --from-line \d+\n"
         self.check_shells(
             ("$library list | head -1", 0, ".+\n", ""),
@@ -135,7 +137,10 @@ class StreamTests(ProcessTestCase):
         emma, *ids = self.api.create_many(["Emma"] * 3)
         books = self.write_file(b'{"id": %d, "name": "Pamela"}\n' % emma, "books")
         error = "library.py: error: cannot write the output: No space left on device\n"
-        rest = "lines 1001 to 2000 were not added: go on with the same command and --from-line 1001"
+        rest = (
+            "lines 1001 to 2000, and all after them, were not added: go on with the same command "
+        )
+        rest += "and --from-line 1001"
         done = "library.py: done, but not printed: ID"
         self.check_shells(
             ("$library list >/dev/full", 1, "", error),
