@@ -187,13 +187,9 @@ def add_command(
 ) -> Callable[..., argparse.Action]:
     """Add a command, with --file where `read` reads one. Gives what adds its other arguments."""
     arguments = f"({ARGUMENTS[verb]} | --file FILE)" if read else ARGUMENTS[verb]
-    command = commands.add_parser(
-        verb,
-        usage=f"{program()} {verb} [options] {arguments}",
-        help=about,
-        description=about,
-        epilog=HINTS["dash"] if "TITLE" in arguments else "",
-    )
+    usage = f"{program()} {verb} [options] {arguments}"
+    end = HINTS["dash"] if "TITLE" in arguments else ""
+    command = commands.add_parser(verb, usage=usage, help=about, description=about, epilog=end)
     # An option that is not given after the command leaves what was given before it.
     add_shared_options(command, default=argparse.SUPPRESS)
     command.set_defaults(run=run)
@@ -340,9 +336,7 @@ def find_settings(args: argparse.Namespace) -> Source:
     profile, common = read_profiles(args)
     defaults = {name: (text, "the default") for name, text in DEFAULTS.items()}
     sources = [options, profile, environment, common, defaults]
-    found: Source = {}
-    for source in reversed(sources):
-        found.update(source)
+    found = {name: value for source in reversed(sources) for name, value in source.items()}
     url = found["url"]
     beside = next((source for source in sources if "password" in source), {}).get("url", url)
     if parse(parse_url, *beside) != parse(parse_url, *url):
@@ -427,12 +421,8 @@ def connect(settings: Source, backend: Callable[..., LibraryAPI], console: Conso
     pwd = parse(check_title, *settings["password"])
     console.login = user, pwd
     login = urllib.parse.quote(f"{user}@{scheme}://{host}:{port}/{db}", safe="")
-    return backend(
-        *(host, port, db, user, pwd),
-        scheme=scheme,
-        timeout=timeout,
-        uid_cache=xdg_path("XDG_CACHE_HOME", "~/.cache", login),
-    )
+    cache = xdg_path("XDG_CACHE_HOME", "~/.cache", login)
+    return backend(host, port, db, user, pwd, scheme=scheme, timeout=timeout, uid_cache=cache)
 
 
 def parse_url(text: str, origin: str) -> tuple[str, str, int]:
@@ -520,7 +510,7 @@ def add_lines(args: argparse.Namespace, api: LibraryAPI, console: Console) -> in
         to_resume = HINTS["next"].format(following[0][0], following[-1][0]) if following else ""
         console.report(ADDED, books, to_resume)
     if args.skip_existing:
-        console.complain(f"{skipped} of {len(lines)} titles were there already")
+        console.complain(f"left out {skipped} of {len(lines)} titles: they are there already")
     return 0
 
 
@@ -633,20 +623,15 @@ class Console:
     def fail(self, error: LibraryError, note: str) -> int:
         """Say what went wrong and what to do, and give the exit status that says so too."""
         if self.debug:
-            self._show_traceback(error)
+            import traceback
+
+            text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+            for line in mask(text + getattr(error, "text", ""), *self.login).splitlines():
+                self.complain(f"debug: {line}")
         self.complain(*(f"error: {what}" for what in error.args), note or error.hint)
-        statuses = (status for kind, status in EXIT_STATUS.items() if isinstance(error, kind))
-        status = max(statuses, default=1)
+        status = next((EXIT_STATUS[kind] for kind in EXIT_STATUS if isinstance(error, kind)), 1)
         # 3 promises that nothing was changed. What stops part-way could not all be done: 1.
         return 1 if status == 3 and self.has_changed else status
-
-    def _show_traceback(self, error: LibraryError) -> None:
-        """Python's, and the server's where there is one."""
-        import traceback
-
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        for line in mask(text + getattr(error, "text", ""), *self.login).splitlines():
-            self.complain(f"debug: {line}")
 
 
 def printable(text: str) -> str:
@@ -676,18 +661,21 @@ def run(argv: Sequence[str], backend: Callable[..., LibraryAPI], console: Consol
     console.is_batch = vars(args).get("file") is not None
     settings = find_settings(args)
     api = connect(settings, backend, console)
-    names = ("password", "user", "db", "url")
-    password, user, db, url = (f"{name} from {settings[name][1]}" for name in names)
     if args.debug:
-        console.complain(f"debug: {api!r}: {url}, {db}, {user}, {password}")
+        console.complain(f"debug: {api!r}: {origins(settings, 'url', 'db', 'user', 'password')}")
     try:
         status = args.run(args, api, console)
     except LoginError as error:
-        error.hint = error.hint or f"{password}, {user}, {db}"
+        error.hint = error.hint or origins(settings, "password", "user", "db")
         raise
     if console.is_batch and not console.has_changed and not vars(args).get("skip_existing"):
         console.complain("nothing to do")
     return int(status)
+
+
+def origins(settings: Source, *names: str) -> str:
+    """Where settings were set."""
+    return ", ".join(f"{name} from {settings[name][1]}" for name in names)
 
 
 def main(argv: Sequence[str] | None = None, backend: Callable[..., LibraryAPI] = LibraryAPI) -> int:
@@ -708,7 +696,7 @@ def main(argv: Sequence[str] | None = None, backend: Callable[..., LibraryAPI] =
             return console.fail(LibraryError(reason), console.untold)
     except KeyboardInterrupt:
         console.complain("interrupted", console.untold or console.to_resume)
-        return 128 + (*CAUGHT, signal.SIGINT)[0]
+        return signal_status()
 
 
 def command(backend: Callable[..., LibraryAPI] = LibraryAPI) -> NoReturn:
@@ -722,7 +710,7 @@ def command(backend: Callable[..., LibraryAPI] = LibraryAPI) -> NoReturn:
         if status < 128:
             os._exit(status)  # at once: Python's own way out takes a while
     except KeyboardInterrupt:  # when all was done
-        status = 128 + (*CAUGHT, signal.SIGINT)[0]
+        status = signal_status()
     if os.name == "posix":
         signal.signal(status - 128, signal.SIG_DFL)
         os.kill(os.getpid(), status - 128)
@@ -734,6 +722,11 @@ def interrupt(signum: int, frame: object) -> None:
     CAUGHT.append(signum)
     if len(CAUGHT) == 1:
         raise KeyboardInterrupt(signum)
+
+
+def signal_status() -> int:
+    """The exit status that a shell gives for the signal that stopped us."""
+    return 128 + (CAUGHT or [signal.SIGINT])[0]
 
 
 def open_streams() -> None:

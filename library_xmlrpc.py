@@ -156,6 +156,7 @@ class LibraryAPI:
         if not isinstance(timeout, (int, float)) or not 0 < timeout <= 1e6:
             raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
         self.host, self.port, self.scheme = host, port, scheme
+        self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         self.db, self.user, self._pwd = db, user, pwd
         self._transport = _Transport(scheme, host, port, db, timeout)
         self._uid: int | None = None
@@ -164,12 +165,6 @@ class LibraryAPI:
 
     def __repr__(self) -> str:
         return f"<LibraryAPI {self.url} db={self.db!r} user={self.user!r}>"
-
-    @property
-    def url(self) -> str:
-        """The server's, without a path."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
 
     def close(self) -> None:
         """Close the connections that are kept for the next calls. A next call makes its own."""
@@ -313,10 +308,9 @@ class LibraryAPI:
                 reply = common.authenticate(self.db, self.user, self._pwd, {})
                 uid = None if reply is False else _id(reply)
         except ServerError as error:
-            message = f"cannot log in to {self.url}: {error}"
             if f'database "{self.db}" does not exist' in error.text:
-                message = f"there is no database {self.db!r} on {self.url}"
-            raise LoginError(message, error.hint) from error
+                raise LoginError(f"there is no database {self.db!r} on {self.url}") from error
+            raise ConnectError(f"cannot log in to {self.url}: {error}", error.hint) from error
         if not uid:
             whose = f"{self.user!r} on {self.url}, database {self.db!r}"
             raise LoginError(f"wrong user or password for {whose}")
@@ -362,10 +356,10 @@ class LibraryAPI:
         return ServerProxy(f"{self.url}/xmlrpc/2/{name}", self._transport)
 
     @contextlib.contextmanager
-    def _errors(self, error_if_lost: type[LibraryError]) -> Iterator[None]:
+    def _errors(self, if_lost: type[LibraryError]) -> Iterator[None]:
         """Raise what goes wrong in a call as one of our errors.
 
-        `error_if_lost` is raised where the request was sent and no valid answer came: the server
+        `if_lost` is raised where the request was sent and no valid answer came: the server
         may have acted on it (RFC 9110, 9.2.2).
         """
         try:
@@ -373,31 +367,29 @@ class LibraryAPI:
         except LibraryError:  # an edition's
             raise
         except Fault as fault:
-            raise self._refusal(fault, error_if_lost) from fault
+            raise self._refusal(fault, if_lost) from fault
         except ProtocolError as error:
-            raise self._status_error(error, error_if_lost) from error
+            raise self._status_error(error, if_lost) from error
         except _NotSentError as error:
             reason, hint = _reason(error.__cause__ or error)
             raise ConnectError(f"{error} {self.url}: {reason}", hint) from error
         except Exception as error:  # each malformed reply trips over something else
             reason, hint = _reason(error)
-            raise error_if_lost(f"no valid answer from {self.url}: {reason}", hint) from error
+            raise if_lost(f"no valid answer from {self.url}: {reason}", hint) from error
 
-    def _refusal(self, fault: Fault, error_if_lost: type[LibraryError]) -> LibraryError:
+    def _refusal(self, fault: Fault, if_lost: type[LibraryError]) -> LibraryError:
         """The error for a fault. Odoo's codes: 1 traceback, 2 message, 3 login, 4 rights."""
         code, text = fault.faultCode, fault.faultString
         if type(code) is not int or not isinstance(text, str):
-            return error_if_lost(f"no valid answer from {self.url}: a fault without text or code")
+            return if_lost(f"no valid answer from {self.url}: a fault without text or code")
         fault.faultString = text = text[:MAX_FAULT]
         message = self._quote(text)
-        if error_if_lost is UnknownOutcomeError and re.search(_AFTER_COMMIT, text):
-            return error_if_lost(f"{self.url} does not say what became of the change: {message}")
+        if if_lost is UnknownOutcomeError and re.search(_AFTER_COMMIT, text):
+            return if_lost(f"{self.url} does not say what became of the change: {message}")
         _, hint = _reason(fault)
         return LoginError(message, hint) if code == 3 else ServerError(message, hint, code, text)
 
-    def _status_error(
-        self, error: ProtocolError, error_if_lost: type[LibraryError]
-    ) -> LibraryError:
+    def _status_error(self, error: ProtocolError, if_lost: type[LibraryError]) -> LibraryError:
         """The error for an HTTP status. After 3xx and 4xx, as a rule, nothing was done."""
         code, location = error.errcode, error.headers.get("Location")
         status, hint = _reason(error)
@@ -407,7 +399,7 @@ class LibraryAPI:
             if self.scheme == "http" and found and found[1].lower() == self.host.lower():
                 hint = f"use {found[0]}"
         is_refused = 300 <= code < 500 and code not in _MAY_BE_PASSED_ON
-        return (ConnectError if is_refused else error_if_lost)(f"{self.url} answers {status}", hint)
+        return (ConnectError if is_refused else if_lost)(f"{self.url} answers {status}", hint)
 
     def _quote(self, text: str) -> str:
         """Words of the server's as a part of a message: on one line, and without the password."""
@@ -420,13 +412,7 @@ class LibraryAPI:
 # byte-order mark (nobody sees it), and what XML can't carry: surrogates, U+FFFE and U+FFFF.
 # None of it is printable: most texts need no pattern, which takes a while to compile.
 _FORBIDDEN = "[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]"
-_CHARACTER_NAMES = {
-    "\0": "a NUL",
-    "\t": "a tab",
-    "\n": "a line feed",
-    "\r": "a carriage return",
-    "\ufeff": "a byte-order mark",
-}
+_CHARACTER_NAMES = {"\t": "a tab", "\r": "a carriage return", "\ufeff": "a byte-order mark"}
 
 
 def check_title(title: str, what: str = "a title") -> str:
@@ -626,9 +612,7 @@ class _Transport(Transport):
         }
         self._kept: list[_Connection] = []
 
-    def request(
-        self, host: Any, handler: str, request_body: Any, verbose: bool = False
-    ) -> tuple[Any, ...]:
+    def request(self, host: Any, handler: str, request_body: Any, verbose: bool = False) -> Any:
         """Send what ServerProxy has written, and give the value of the reply, alone in a tuple.
 
         Raises Fault, or ProtocolError for another status than 200, or what `post` raises, or
@@ -652,20 +636,17 @@ class _Transport(Transport):
         deadline = time.monotonic() + self.timeout
         connection = self._take() or self._connect(deadline)
         connection.sock.deadline, connection.sock.received = deadline, 0
-        keep = False
+        keep, body = False, bytearray()
         try:
             try:
                 connection.request("POST", path, request, {**self._common_headers, **headers})
             except OSError as error:
                 raise _NotSentError("cannot send to") from error
             with connection.getresponse() as response:
-                try:
+                ignored = () if response.status == 200 else (Exception,)
+                with contextlib.suppress(*ignored):
                     body = _body(response)
-                except Exception:
-                    if response.status == 200:
-                        raise
-                    body = bytearray()
-                else:  # http.client has closed it if the server says so; after 1xx more will come
+                    # http.client has closed it if the server says so; after 1xx more will come.
                     keep = connection.sock is not None and response.status >= 200
             return response, body
         finally:
@@ -898,7 +879,7 @@ _OTHER_REFERENCE = "&(?!(?:amp|lt|gt);)"  # than those which the Marshaller writ
 
 # --- Messages: what goes wrong, in words for people ----------------------------------------------
 
-_CHECK_URL = "check the URL's scheme, host and port: Odoo, up to version 21, does not answer so"
+_CHECK_URL = "check the URL; Odoo 22 and later have no XML-RPC"
 _STATUS = "HTTP {1.errcode} {2}"
 _CERTIFICATE = "untrusted certificate: {1.verify_message}"
 _NAME_AUTHORITY = "for a private authority, name the file of its certificate in SSL_CERT_FILE"
@@ -908,14 +889,19 @@ _CLOSED = (ConnectionError, IncompleteRead, ssl.SSLEOFError, ssl.SSLZeroReturnEr
 # meaning {0} stands for the exception's text, {1} for itself, {2} for the name of its HTTP status.
 _REASONS: list[tuple[Any, str, str, str]] = [
     (Fault, "Too many login failures", "", "wait a minute before you try again"),
-    (Fault, f"{MODEL}'? (doesn't|does not) exist", "", "install the module library_app in Odoo"),
+    (
+        Fault,
+        f"{MODEL}'? (doesn't|does not) exist",
+        "",
+        "install the module library_app in this database",
+    ),
     (Fault, "could not serialize access", "", "run the same command again"),
     (Fault, "", "", ""),
     (ProtocolError, ": 40[045] ", _STATUS, _CHECK_URL),
     (ProtocolError, ": 40[13] ", _STATUS, "have the web server let Odoo's RPC through"),
     (ProtocolError, ": (50[234]|52.) ", _STATUS, "see whether Odoo runs behind it"),
     (ProtocolError, "", _STATUS, ""),
-    (socket.timeout, "", "timed out", "see whether it is up"),
+    (socket.timeout, "", "timed out", "see whether it is up, or too busy"),
     (ConnectionRefusedError, "", "connection refused", "check that it runs at this port"),
     (socket.gaierror, "", "the host's name can't be looked up", "check the name and the network"),
     (SSLCertVerificationError, "self.signed|issuer|first", _CERTIFICATE, _NAME_AUTHORITY),

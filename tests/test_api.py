@@ -27,9 +27,9 @@ from tests.support import HomeTestCase, StandInTestCase, enter, full_port
 
 # What no text can hold, and how an error calls it.
 NAMES = {
-    "\0": "a NUL",
+    "\0": "the character U+0000",
     "\t": "a tab",
-    "\n": "a line feed",
+    "\n": "the character U+000A",
     "\r": "a carriage return",
     "\ufeff": "a byte-order mark",
     "\x1b": "the character U+001B",

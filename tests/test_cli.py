@@ -183,7 +183,7 @@ class CommandTests(CatalogueTestCase):
             self.check("set", "-q", "--file", path)
             path = self.write_lines("a", *[title] * many)
             self.check("add", "-q", "--file", path, out=re.compile(r"\A(\d+\n)+\Z"))
-            err = f"library.py: {many + 1} of {many + 1} titles were there already\n"
+            err = f"library.py: left out {many + 1} of {many + 1} titles: they are there already\n"
             self.check("add", "-q", "--file", path, "--skip-existing", err=err)
         self.assertEqual(len(self.books()), 8000 + 1002 + 61 + 61)
         path = self.write_lines(*self.books(), *range(first - 9000, first))
@@ -461,7 +461,7 @@ class FileTests(CatalogueTestCase):
         for bad, reason in (
             (b"a\tb", "can't hold a tab"),
             (b"a\rb", "can't hold a carriage return"),
-            (b"a\0b", "can't hold a NUL"),
+            (b"a\0b", "can't hold the character U+0000"),
             ("\ufeffa".encode(), "can't hold a byte-order mark"),
             ("a\u2028b".encode(), "can't hold the character U+2028"),
             (b"caf\xe9", "can't hold text that is not valid UTF-8"),
@@ -576,7 +576,7 @@ class FileTests(CatalogueTestCase):
         self.check("add", "Emm", "--skip-existing", "-q", out="6\n")
         titles = ["Emma", "Emma ", "EMMA", "Persuasion", "Persuasion", '{"name": "Evelina"}', "E%"]
         path = self.write_lines(*titles)
-        there = "library.py: {} of {} titles were there already\n".format
+        there = "library.py: left out {} of {} titles: they are there already\n".format
         argv = "add", "--file", path, "--skip-existing"
         added = [(7, "Emma "), (8, "EMMA"), (9, "Persuasion"), (10, "E%")]
         out = "".join(f'{{"id": {id}, "name": "{name}"}}\n' for id, name in added)
@@ -595,7 +595,7 @@ class FileTests(CatalogueTestCase):
         calls = self.requests_of(
             *argv,
             out=re.compile(r"\A(\d+\n){1499}\Z"),
-            err="library.py: 1001 of 2500 titles were there already\n",
+            err="library.py: left out 1001 of 2500 titles: they are there already\n",
         )
         self.assertEqual(calls, ["search_read", "create"] * 2 + ["search_read"])
         self.assertEqual(sorted(self.books().values()), sorted(set(titles)))
@@ -866,7 +866,7 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
             (("list", " "), blank),
             (("add", ""), blank),
             (("set", "1", "\u3000"), blank),
-            (("list", "a\0b"), f"{none} a NUL"),
+            (("list", "a\0b"), rf"{none} the character U\+0000"),
             (("add", "a\tb"), f"{none} a tab"),
             (("set", "1", "\uffff"), rf"{none} .* U\+FFFF"),
             (("add", "a" * 3001), "TITLE can't have more than 3000 characters"),

@@ -24,7 +24,7 @@ SOON = 20.0  # seconds: what takes longer waits for something
 
 # What a second line on standard error says to do.
 START = "check that it runs at this port"
-WAIT = "see whether it is up"
+WAIT = "see whether it is up, or too busy"
 
 
 class CompanyProxyTestCase(StandInTestCase, CommandLineTestCase):

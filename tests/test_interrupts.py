@@ -27,7 +27,7 @@ NOT_IN = ("__del__", "makefile", "recv_into", "_seconds_until")
 
 # What may stand on standard error. The last line is the note: what was changed, how to go on.
 MESSAGES = re.compile(
-    r"(?:library\.py: \d+ of \d+ titles were there already\n)?"
+    r"(?:library\.py: left out \d+ of \d+ titles: they are there already\n)?"
     r"library\.py: interrupted\n(?:library\.py: (.*)\n)?"
 )
 

@@ -32,8 +32,8 @@ CERTIFICATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "certifi
 
 # What a second line on standard error says to do.
 SKIP = "the book may have been added: .*run it again with --skip-existing"
-WAIT = "see whether it is up"
-CHECK_URL = "check the URL's scheme, host and port: .*"
+WAIT = "see whether it is up, or too busy"
+CHECK_URL = "check the URL; .*"
 AUTHORITY = "for a private authority, name the file of its certificate in SSL_CERT_FILE"
 
 BAD_REQUEST = http(b"<html></html>", "400 Bad Request")
