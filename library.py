@@ -304,10 +304,10 @@ def read_changes(path: str) -> dict[int, str]:
 
 def parse_book(line: str) -> dict[str, Any]:
     """The JSON object in a line; an empty one if it is something else."""
-    import json
+    if line.lstrip().startswith("{"):
+        import json
 
-    with contextlib.suppress(ValueError, RecursionError):
-        if line.lstrip().startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
             book: dict[str, Any] = json.loads(line)
             return book
     return {}
