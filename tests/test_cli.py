@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -892,10 +893,12 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
             (("list", "-q", "--json"), "see library.py list --help"),
             (("del", "-x"), "see library.py del --help"),
             (("list", "-x"), dash),
-            (("add", "-30-"), dash),
+            (("add", "-x-"), dash),
             (("set", "7", "-x"), dash),
         ):
             self.check(*argv, status=2, err=re.compile(f"\nlibrary.py: {re.escape(hint)}\n$"))
+        if sys.version_info < (3, 14):  # which takes it for a number
+            self.check("add", "-30-", status=2, err=re.compile(re.escape(dash)))
         self.check("add", "-q", "--", "-30-", out=re.compile("^[0-9]+\n$"))
 
     def test_options_before_and_after_a_command(self) -> None:

@@ -142,7 +142,7 @@ ENDLESS: dict[str, Answer] = {
     "trickling headers": trickles(http(TRUE), after=5),
     "trickling body": trickles(http(TRUE), after=len(http(TRUE)) - 120),
     "trickling chunks": trickles(chunked(TRUE), after=50),
-    "endless 100 Continue": sends(*[b"HTTP/1.1 100 Continue\r\n\r\n"] * 500, pause=0.01),
+    "endless 100 Continue": sends(*[b"HTTP/1.1 100 Continue\r\n\r\n"] * 90, pause=0.03),
 }
 
 # Values of the right type for some calls, and not for these.
