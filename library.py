@@ -14,10 +14,13 @@ Book with ID 60 was deleted.
 from __future__ import annotations
 
 import signal
+import sys
 
 # Until `command`, at the end, decides what a signal does, Ctrl-C ends Python at once: the imports
-# show no traceback.
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+# of the program, or of the installed one, show no traceback.
+if (__name__ == "__main__" or sys.argv[0].endswith("/library")) and (
+    signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
@@ -25,7 +28,6 @@ import codecs
 import contextlib
 import os
 import re
-import sys
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -54,8 +56,8 @@ if TYPE_CHECKING:
 __version__ = "1.0.0"
 
 # Of one transaction. Its request stays below half a MiB: nginx refuses more than one by default.
-BATCH = 1000  # titles of `add --file`
-BATCH_CHARACTERS = 80_000  # in these titles, whatever they are
+BATCH = 1000  # titles of `add` and `set`
+BATCH_CHARACTERS = 78_000  # in these titles, whatever they are
 BATCH_IDS = 10_000  # of `del`
 
 TERMINAL = "CONIN$" if os.name == "nt" else "/dev/tty"
@@ -266,8 +268,9 @@ def read_lines(parse_line: Callable[[str, str], T], path: str) -> list[tuple[int
         except ValueError as error:
             errors.append(str(error))
     if errors:
-        more = f"and {len(errors) - 10} more such lines" if len(errors) > 10 else ""
-        raise ConfigError(*errors[:10], hint=more)
+        if len(errors) > 10:
+            errors[10:] = [f"bad lines in all: {len(errors)}"]
+        raise ConfigError(*errors)
     return lines
 
 
@@ -468,9 +471,10 @@ def default_password(url: str, db: str, user: str) -> Value:
     except (EOFError, UnicodeError, OSError):
         pass
     finally:
-        sys.stderr.write("" if pwd else "\n")
+        with contextlib.suppress(OSError):
+            sys.stderr.write("" if pwd else "\n")
     if not pwd:
-        raise ConfigError("no password given")
+        raise ConfigError("no password given, or not in UTF-8")
     return pwd, "the prompt"
 
 
@@ -509,7 +513,7 @@ def add_lines(args: argparse.Namespace, api: LibraryAPI, console: Console) -> in
         books = dict(zip(api.create_many(titles), titles)) if titles else {}
         to_resume = HINTS["next"].format(following[0][0], following[-1][0]) if following else ""
         console.report(ADDED, books, to_resume)
-    if args.skip_existing:
+    if args.skip_existing and lines:
         console.complain(f"left out {skipped} of {len(lines)} titles: they are there already")
     return 0
 
@@ -529,6 +533,8 @@ def set_titles(args: argparse.Namespace, api: LibraryAPI, console: Console) -> i
         missing += absent
     if missing:
         raise BookNotFoundError(missing)
+    if args.file and not console.has_changed:
+        console.complain("nothing to do")
     return 0
 
 
@@ -552,6 +558,9 @@ def batch_size(titles: Iterable[str]) -> int:
 
 def batches(items: list[T], size: int, console: Console) -> Iterator[tuple[list[T], list[T]]]:
     """The items in batches, each with the one that follows, which is empty behind the last."""
+    if not items:
+        console.complain("nothing to do")
+        return
     parts = [items[at : at + size] for at in range(0, len(items), size)]
     for number, both in enumerate(zip(parts, [*parts[1:], []])):
         console.show_progress(f"{number * size} of {len(items)} done")
@@ -584,7 +593,7 @@ class Console:
             import json
 
             # As it is, a title can be searched and edited; in ASCII it is exact in each locale.
-            plain = self.is_utf8 and (name or "").isprintable()
+            plain = self.is_utf8 and name == printable(name or "")
             book = {"id": id} if name is None else {"id": id, "name": name}
             return f"{json.dumps(book, ensure_ascii=not plain)}\n"
         text = (IF_QUIET[sentence] if self.quiet else sentence).format(id, name)
@@ -664,13 +673,10 @@ def run(argv: Sequence[str], backend: Callable[..., LibraryAPI], console: Consol
     if args.debug:
         console.complain(f"debug: {api!r}: {origins(settings, 'url', 'db', 'user', 'password')}")
     try:
-        status = args.run(args, api, console)
+        return int(args.run(args, api, console))
     except LoginError as error:
         error.hint = error.hint or origins(settings, "password", "user", "db")
         raise
-    if console.is_batch and not console.has_changed and not vars(args).get("skip_existing"):
-        console.complain("nothing to do")
-    return int(status)
 
 
 def origins(settings: Source, *names: str) -> str:
@@ -705,6 +711,7 @@ def command(backend: Callable[..., LibraryAPI] = LibraryAPI) -> NoReturn:
         for signum in SIGNALS:
             if signal.getsignal(signum) is not signal.SIG_IGN:
                 signal.signal(signum, interrupt)
+        sys.unraisablehook = deliver_again
         open_streams()
         status = main(backend=backend)
         if status < 128:
@@ -722,6 +729,16 @@ def interrupt(signum: int, frame: object) -> None:
     CAUGHT.append(signum)
     if len(CAUGHT) == 1:
         raise KeyboardInterrupt(signum)
+
+
+def deliver_again(lost: Any) -> None:
+    """Send a signal again if Python has dropped its KeyboardInterrupt, as it does in a callback."""
+    if isinstance(lost.exc_value, KeyboardInterrupt) and CAUGHT:
+        from threading import Timer
+
+        again = Timer(0.01, os.kill, (os.getpid(), CAUGHT[0]))
+        CAUGHT.clear()
+        again.start()
 
 
 def signal_status() -> int:

@@ -188,7 +188,11 @@ class LibraryAPI:
         """
         if limit is not None:
             check_number(limit, "limit")
-        return self._iter_books(_domain(title), limit)
+        domain = []
+        if title:  # matched literally
+            escaped = re.sub(r"[\\%_]", r"\\\g<0>", check_title(title))
+            domain = [["name", "ilike", escaped]]
+        return self._iter_books(domain, limit)
 
     def create(self, title: str) -> int:
         """Add a book and give its id."""
@@ -383,10 +387,11 @@ class LibraryAPI:
         if type(code) is not int or not isinstance(text, str):
             return if_lost(f"no valid answer from {self.url}: a fault without text or code")
         fault.faultString = text = text[:MAX_FAULT]
-        message = self._quote(text)
+        _, hint = _reason(fault)
+        fault.faultString = self._mask(text)  # which a traceback quotes
+        message = _one_line(fault.faultString)
         if if_lost is UnknownOutcomeError and re.search(_AFTER_COMMIT, text):
             return if_lost(f"{self.url} does not say what became of the change: {message}")
-        _, hint = _reason(fault)
         return LoginError(message, hint) if code == 3 else ServerError(message, hint, code, text)
 
     def _status_error(self, error: ProtocolError, if_lost: type[LibraryError]) -> LibraryError:
@@ -394,16 +399,15 @@ class LibraryAPI:
         code, location = error.errcode, error.headers.get("Location")
         status, hint = _reason(error)
         if code < 400 and location:
-            status += f": {self._quote(location)}"
+            status += f": {_one_line(self._mask(location))}"
             found = re.match("https://([^/?#@:]+)(:[0-9]+)?(?=[/?#]|$)", location)
             if self.scheme == "http" and found and found[1].lower() == self.host.lower():
                 hint = f"use {found[0]}"
         is_refused = 300 <= code < 500 and code not in _MAY_BE_PASSED_ON
         return (ConnectError if is_refused else if_lost)(f"{self.url} answers {status}", hint)
 
-    def _quote(self, text: str) -> str:
-        """Words of the server's as a part of a message: on one line, and without the password."""
-        return _one_line(mask(text, self.user, self._pwd))
+    def _mask(self, text: str) -> str:
+        return mask(text, self.user, self._pwd)
 
 
 # --- Checks: what the caller gives, and what a reply's value must be -----------------------------
@@ -444,13 +448,6 @@ def check_number(number: int, what: str = "an ID") -> int:
     if type(number) is not int or not 1 <= number <= MAX_ID:
         raise ValueError(f"{what} must be a number from 1 to {MAX_ID}, not {number!r:.60}")
     return number
-
-
-def _domain(title: str | None) -> list[Any]:
-    """Odoo's search domain for the books whose title contains `title`, literally."""
-    if title is None or title == "":
-        return []
-    return [["name", "ilike", re.sub(r"[\\%_]", r"\\\g<0>", check_title(title))]]
 
 
 # Each gives the value if it has the right type. Otherwise it raises _BadReply.
@@ -755,14 +752,16 @@ def _connect_socket(address: tuple[str, int], timeout: float, source: object = N
     found = _start(socket.getaddrinfo, host.encode(), port, 0, socket.SOCK_STREAM)(timeout)
     seconds = _seconds_until(deadline) / len(found)
     for family, kind, protocol, _, resolved in found:
-        sock = _Socket(family, kind, protocol)
+        sock = None
         try:
+            sock = _Socket(family, kind, protocol)  # refused for IPv6 where there is none
             sock.settimeout(seconds)
             sock.connect(resolved)
             sock.deadline = deadline
             return sock
         except OSError as error:
-            sock.close()
+            if sock:
+                sock.close()
             failure = error
     raise failure
 

@@ -312,6 +312,14 @@ class LookUpTests(StandInTestCase):
             self.assertIn("server_version", api.version())
             self.assertLess(time.monotonic() - start, 2)  # 1, for the two that say nothing
 
+    def test_an_address_of_a_kind_that_the_system_has_not(self) -> None:
+        """Such as IPv6's, on many servers: the next one is tried."""
+        unknown = (9999, socket.SOCK_STREAM, 6, "", ("::1", self.standin.port, 0, 0))
+        api = self.api_of([unknown, *self.addresses("127.0.0.1")])
+        self.assertIn("server_version", api.version())
+        api = self.api_of([unknown])
+        self.assertRaisesRegex(ConnectError, "not supported", api.version)
+
     def test_one_for_each_connection(self) -> None:
         api = self.api_of(self.addresses("127.0.0.1"))
         for connections in (1, 2):  # the stand-in closes each

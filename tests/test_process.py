@@ -378,6 +378,28 @@ class SignalTests(ProcessTestCase):
         self.assertEqual(err, "library.py: interrupted\n" + deleted)
         self.assertEqual(process.returncode, -signal.SIGINT)
 
+    def test_a_signal_that_python_drops(self) -> None:
+        """As it does in a callback, whose exceptions go nowhere. It comes again."""
+        program = f"""
+import os, signal, sys, time, weakref
+sys.path.append({FOLDER!r})
+import library
+
+class Backend(library.LibraryAPI):
+    def iter_books(self, *args):
+        book = type("Book", (), {{}})
+        reference = weakref.ref(book, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        del book
+        import gc; gc.collect()
+        time.sleep(20)
+
+library.command(Backend)
+"""
+        process = self.start(self.write_file(program.encode(), "program.py"), "list")
+        out, err = process.communicate(timeout=20)
+        self.assertEqual((process.returncode, out), (-signal.SIGTERM, ""))
+        self.assertEqual(err, "library.py: interrupted\n")
+
     def test_ctrl_c_that_is_ignored_is_ignored(self) -> None:
         """As in a background job of a script."""
         path = os.path.join(self.home, "pid")

@@ -300,7 +300,7 @@ class SettingsTests(CommandLineTestCase):
         self.check_settings("--url", "http://localhost:8069/", "--user", "admin")
 
     def test_a_prompt_on_a_terminal(self) -> None:
-        none = "\nlibrary.py: error: no password given"
+        none = "\nlibrary.py: error: no password given, or not in UTF-8"
         typed_on: dict[int, tuple[bytes, str]] = {}
         for typed, expected in (
             (b"typed-secret\n", "\n0 terces-depyt"),
