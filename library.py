@@ -218,9 +218,10 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         wrong = "--quiet and --json exclude each other"
     elif args.command != "list":
         words = [vars(args)[name] for name in ("id", "title", "ids") if name in args]
-        if any(words) if args.file is not None else not all(words):
+        has_file = args.file is not None
+        if has_file == (any(words) if has_file else all(words)):
             wrong = f"give either {ARGUMENTS[args.command]} or --file FILE"
-        elif args.file is None and vars(args).get("from_line"):
+        elif not has_file and vars(args).get("from_line"):
             wrong = "--from-line goes with --file"
     if wrong:
         raise ConfigError(wrong, hint=hint)
@@ -557,7 +558,7 @@ def batch_size(titles: Iterable[str]) -> int:
 
 
 def batches(items: list[T], size: int, console: Console) -> Iterator[tuple[list[T], list[T]]]:
-    """The items in batches, each with the one that follows, which is empty behind the last."""
+    """Pairs of a batch of the items and the next batch, which is empty behind the last one."""
     if not items:
         console.complain("nothing to do")
         return
@@ -575,8 +576,10 @@ class Console:
     """What the user sees of a command: results on standard output, all else on standard error.
 
     Two notes are kept for the user in case that something stops the command:
-    `untold` says what was changed, or may have been, and is not printed yet;
-    `to_resume` says how to go on with what was not done yet, where a part of it was.
+    `untold` says what was changed, or may have been, and is not printed yet. It is for Ctrl-C, an
+    unknown outcome, and output that can't be written.
+    `to_resume` says how to go on with what was not done yet, where a part of it was. It is for
+    all other errors, and for Ctrl-C where nothing is untold.
     """
 
     def __init__(self) -> None:

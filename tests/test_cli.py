@@ -179,7 +179,7 @@ class CommandTests(CatalogueTestCase):
         self.proxy.faults.update({method: partial(measure, method) for method in calls})
         first = MAX_ID - 12_000  # the IDs with most digits
         self.sql("INSERT INTO book VALUES (?, 'a', 1)", *((first + n,) for n in range(8000)))
-        for title, many in (("&" * 80, 1001), ("&" * 3000, 60), ("🐳" * 3000, 60)):
+        for title, many in (("&" * 90, 1001), ("&" * 3000, 60), ("🐳" * 3000, 60)):
             path = self.write_lines(*((first + n, title) for n in range(many)))
             self.check("set", "-q", "--file", path)
             path = self.write_lines("a", *[title] * many)
@@ -573,6 +573,8 @@ class FileTests(CatalogueTestCase):
         self.store("Emma", "emma", "Evelina", "Archived")
         self.sql("UPDATE book SET active = 0 WHERE name = 'Archived'")
         self.check("add", "Emma", "--skip-existing")
+        empty = self.write_lines("", "")
+        self.check("add", "--file", empty, "--skip-existing", err="library.py: nothing to do\n")
         self.check("add", "Archived", "--skip-existing", "-q", out="5\n")
         self.check("add", "Emm", "--skip-existing", "-q", out="6\n")
         titles = ["Emma", "Emma ", "EMMA", "Persuasion", "Persuasion", '{"name": "Evelina"}', "E%"]

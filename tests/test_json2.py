@@ -131,7 +131,7 @@ class AnswerTests(CommandLineTestCase):
         for statuses, reply, said in REPLIES:
             waits = not isinstance(reply, bytes)  # until there is no time left
             answer = reply if waits else sends(reply)
-            self.environ["ODOO_TIMEOUT"] = "0.5" if waits else "20"
+            self.environ["ODOO_TIMEOUT"] = "0.4" if waits else "20"
             for method in ("search_read", "load") if waits else ("search_read", *changes):
                 self.proxy.faults["search_read"] = keeps(EMMA)  # as `set --file` finds it
                 with self.subTest(said, method=method), self.proxy.answering(method, answer):
