@@ -200,7 +200,7 @@ class StandIn(ThreadingMixIn, SimpleXMLRPCServer):
         self._connection.execute("CREATE INDEX IF NOT EXISTS in_order ON book (name)")
 
     def __enter__(self) -> StandIn:
-        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.005,), daemon=True).start()
         return self
 
     def __exit__(self, *exception: object) -> None:
