@@ -88,7 +88,7 @@ HINTS = {
     "readable": "chmod 600 {}",
     "add": "the book may have been added: wait a little and run it again with --skip-existing",
     "again": "the change may have been made: wait a little and run it again, which does no harm",
-    "rest": "run the same command again, which does the rest",
+    "rest": "for the rest, run the same command again",
     "batch": "lines {0} to {1} may have been added, and none after them: wait a little, then go on "
     "with the same command and --from-line {0} --skip-existing",
     "next": "lines {0} to {1}, and all after them, were not added: go on with the same command and "
@@ -204,7 +204,7 @@ def add_command(
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """What stands on the command line, files read; ConfigError where it is wrong."""
+    """The arguments, with their files read. Raises ConfigError where they are wrong."""
     args, rest = build_parser().parse_known_args(argv)
     hint = HINTS["help"].format(f"{program()} {args.command}")
     wrong = ""
@@ -253,10 +253,11 @@ def read_lines(parse_line: Callable[[str, str], T], path: str) -> list[tuple[int
     try:
         with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
             octets = file.read()
+        # What is not valid becomes surrogates, which no check of a line lets pass.
         if octets.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as Excel writes it
             text = octets.decode("utf-16", "surrogatepass")
         else:
-            text = octets.decode("utf-8-sig", "surrogateescape")  # which no check lets pass
+            text = octets.decode("utf-8-sig", "surrogateescape")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {name}: {getattr(error, 'strerror', error)}") from None
     lines, errors = [], []
@@ -514,7 +515,7 @@ def add_lines(args: argparse.Namespace, api: LibraryAPI, console: Console) -> in
         books = dict(zip(api.create_many(titles), titles)) if titles else {}
         to_resume = HINTS["next"].format(following[0][0], following[-1][0]) if following else ""
         console.report(ADDED, books, to_resume)
-    if args.skip_existing and lines:
+    if skipped:
         console.complain(f"left out {skipped} of {len(lines)} titles: they are there already")
     return 0
 
@@ -728,7 +729,7 @@ def command(backend: Callable[..., LibraryAPI] = LibraryAPI) -> NoReturn:
 
 
 def interrupt(signum: int, frame: object) -> None:
-    """Raise KeyboardInterrupt for the first signal. More of them don't hide what is then said."""
+    """Raise KeyboardInterrupt for the first signal alone, so that what is then said is said."""
     CAUGHT.append(signum)
     if len(CAUGHT) == 1:
         raise KeyboardInterrupt(signum)

@@ -195,6 +195,7 @@ class AnswerTests(CommandLineTestCase):
         self.proxy.faults["search_read"] = keeps(EMMA)
         for body, error, said in (
             (no % b'{"message": "Never"}', ServerError, "^No Never$"),
+            (no % b'{"type": "warning", "message": "Never"}', ServerError, "^No$"),
             (no % b'{"message": null}', UnknownOutcomeError, "no valid answer"),
             (no % b"0", UnknownOutcomeError, "no valid answer"),
             (b'{"ids": false}', UnknownOutcomeError, "no valid answer"),

@@ -326,7 +326,10 @@ class SignalTests(ProcessTestCase):
     def test_ctrl_c_while_python_imports(self) -> None:
         self.write_file(b"import os; os.kill(os.getpid(), 2)", "argparse.py")
         self.environ["PYTHONPATH"] = self.home
-        self.assertEqual(self.run_python(PROGRAM, "list"), (-signal.SIGINT, "", ""))
+        wrapper = f"import sys; sys.path.append({FOLDER!r}); import library"
+        installed = self.write_file(wrapper.encode(), "library")
+        for program in (PROGRAM, installed):
+            self.assertEqual(self.run_python(program, "list"), (-signal.SIGINT, "", ""))
 
     def test_a_signal_while_the_host_is_looked_up(self) -> None:
         """The system's resolver heeds none, so that nobody waits for it."""
