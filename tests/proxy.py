@@ -1,7 +1,6 @@
-"""Proxies on real sockets: in front of a server, and a company's, in front of its clients.
+"""Proxies on real sockets, which misbehave if a test says so: one for a server, one for clients.
 
-They misbehave where a test says so. Like nginx, the one in front of a server keeps a connection to
-a client open for the next request, unless told otherwise.
+Like nginx, the server's proxy keeps its clients' connections open, unless told otherwise.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from urllib.parse import urlsplit
 
 
 class Exchange:
-    """One request of a client's, not yet answered."""
+    """A client's request that has no answer yet."""
 
     def __init__(self, client: socket.socket, upstream: tuple[str, int]) -> None:
         self.client = client
@@ -32,7 +31,7 @@ class Exchange:
         self.kept = False  # whether another request may follow
 
     def read(self) -> bool:
-        """Read the whole request; False where the client sent none."""
+        """Read the whole request; False if the client sent none."""
         length = 0
         with contextlib.suppress(OSError), self.client.makefile("rb") as file:
             for line in file:
@@ -47,7 +46,7 @@ class Exchange:
 
     @functools.cached_property
     def method(self) -> str:
-        """What was called: "authenticate", or for execute_kw the model's method."""
+        """The method called: "authenticate", or for execute_kw the model's method."""
         head, _, body = self.request.partition(b"\r\n\r\n")
         path = head.split()[1].decode()
         if path.startswith(("/json/2/", "/web/")):
@@ -60,7 +59,7 @@ class Exchange:
         return str(params[4]) if name == "execute_kw" else str(name)
 
     def forward(self) -> bytes:
-        """Have the server act on the request, and return its whole reply."""
+        """Have the server act on the request, and give its whole reply."""
         with socket.create_connection(self._upstream, timeout=60) as server:
             server.sendall(self.request)
             return b"".join(iter(lambda: server.recv(65536), b""))
@@ -69,7 +68,7 @@ class Exchange:
         self.send(self.forward())
 
     def keep(self, reply: bytes | None = None) -> None:
-        """Send a reply, or the server's, as a server does that waits for another request."""
+        """Send a reply, by default the server's, and wait for another request."""
         head, _, body = (self.forward() if reply is None else reply).partition(b"\r\n\r\n")
         status, *headers = head.split(b"\r\n")
         replaced = (b"connection:", b"content-length:")
@@ -80,7 +79,7 @@ class Exchange:
         self.send(b"\r\n".join(lines))
 
     def send(self, *pieces: bytes, pause: float = 0.0) -> None:
-        """Send pieces with a pause after each, for as long as the client stays."""
+        """Send pieces with a pause after each, until the client is gone."""
         with contextlib.suppress(OSError):
             for piece in pieces:
                 self.client.sendall(piece)
@@ -101,11 +100,11 @@ Answer = Callable[[Exchange], None]
 
 
 class Proxy:
-    """Passes calls on, but answers a method in `faults` with that function.
+    """Passes calls on. A method in `faults` is answered by the function there.
 
-    The one for "" answers each connection, unread. `calls` holds the methods that were asked for,
-    in their order, and `connections` for each of them the number of its connection; `open` has the
-    numbers of those that are open. Where `keeps` is false, each is closed after a reply.
+    A fault for "" answers each connection, and nothing is read from it. `calls` holds the methods
+    called, in order, `connections` the number of the connection of each, and `open` the numbers of
+    open connections. If `keeps` is false, each connection is closed after a reply.
     """
 
     def __init__(
@@ -132,8 +131,8 @@ class Proxy:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with contextlib.suppress(OSError):  # which macOS raises
-            self._listener.shutdown(socket.SHUT_RDWR)  # which wakes who waits in accept()
+        with contextlib.suppress(OSError):  # macOS raises it
+            self._listener.shutdown(socket.SHUT_RDWR)  # ends the wait in accept()
         self._listener.close()
 
     @contextlib.contextmanager
@@ -147,7 +146,7 @@ class Proxy:
             del self.faults[method]
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # of the listener, when it is closed
+        with contextlib.suppress(OSError):  # the listener is closed
             for number in itertools.count(1):
                 client, _ = self._listener.accept()
                 threading.Thread(target=self._serve, args=(client, number), daemon=True).start()
@@ -156,7 +155,7 @@ class Proxy:
         if self._tls:
             try:
                 client = self._tls.wrap_socket(client, server_side=True)
-            except OSError:  # the client did not like the certificate, or speaks no TLS
+            except OSError:  # the client refuses the certificate, or speaks no TLS
                 client.close()
                 return
         self.open.add(number)
@@ -166,7 +165,7 @@ class Proxy:
         self.open.remove(number)
 
     def _answer(self, exchange: Exchange, number: int) -> bool:
-        """Answer one request; False where that ends the connection."""
+        """Answer one request; False if that ends the connection."""
         fault = self.faults.get("")
         if not fault and exchange.read():
             self.calls.append(exchange.method)
@@ -179,9 +178,10 @@ class Proxy:
 
 
 class CompanyProxy(Proxy):
-    """Connects a client with the server that it names, for CONNECT; a fault for "" answers instead.
+    """A company's proxy: for CONNECT, it connects a client with the server that it names.
 
-    The names of all servers stand for 127.0.0.1. Where `login` is set, it is asked for.
+    All servers' names stand for 127.0.0.1. If there is a fault for "", it answers instead. If
+    `login` is set, a client must give it.
     """
 
     def __init__(self) -> None:
@@ -214,13 +214,13 @@ class CompanyProxy(Proxy):
 
 
 def pump(source: socket.socket, target: socket.socket) -> None:
-    """Pass on what comes, and its end."""
+    """Pass on all that comes, and then its end."""
     with contextlib.suppress(OSError):
-        while octets := source.recv(65536):
-            target.sendall(octets)
+        while chunk := source.recv(65536):
+            target.sendall(chunk)
         target.shutdown(socket.SHUT_WR)
 
 
 def lose_reply(exchange: Exchange) -> None:
-    """The server acts, and the connection breaks before its answer gets through."""
+    """The server acts on the request, but the connection breaks before its answer arrives."""
     exchange.forward()

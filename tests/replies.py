@@ -1,4 +1,4 @@
-"""What servers reply, octet by octet, and the answers of a proxy that send it."""
+"""Replies as bytes, and the answers of a proxy that send them."""
 
 from __future__ import annotations
 
@@ -41,15 +41,16 @@ def sends(*pieces: bytes, pause: float = 0.0) -> Answer:
 
 
 def keeps(reply: bytes) -> Answer:
-    """The reply, and then the connection waits for another request."""
+    """The reply; then the connection is kept for another request."""
     return lambda exchange: exchange.keep(reply)
 
 
 def trickles(reply: bytes, after: int) -> Answer:
-    """The reply at once up to an offset, and from there on byte by byte, too slow to wait for."""
+    """The start of a reply at once, and the rest byte by byte, too slow to wait for."""
     rest = [reply[i : i + 1] for i in range(after, len(reply))]
     return lambda exchange: exchange.send(reply[:after], *rest, pause=0.02)
 
 
 TRUE = xml("<value><boolean>1</boolean></value>")
-BOOK_1 = value("<array><data><value><int>1</int></value></data></array>")  # which a search found
+# What search_read finds.
+BOOK_1 = http(xmlrpc.client.dumps(([{"id": 1, "name": "Emma"}],), methodresponse=True).encode())

@@ -1,13 +1,13 @@
 """A stand-in for an Odoo server that has a catalogue of books: XML-RPC on SQLite.
 
-    python3 tests/standin.py ./library.py add "Moby-Dick"
+    python3 tests/standin.py library.py add "Moby-Dick"
 
-runs a command with the stand-in as its server, and keeps the books for the next one. Without a
+runs a command with the stand-in as its server, and keeps the books for the next command. Without a
 command it serves until Ctrl-C. It protects nothing: the users and their passwords are below.
 
-To the calls that a client of the catalogue makes it answers as Odoo 14 does, octet for octet, but
-for the tracebacks; to any other it says that it does not know it. It logs in in no time, where Odoo
-takes 25 ms, and has no conflicts, because it runs one transaction at a time.
+The calls that a client of the catalogue makes are answered byte for byte as Odoo answers them,
+apart from tracebacks. Any other call gets a fault that says so. Logging in takes no time, where
+Odoo takes 25 ms or more, and transactions never conflict, because they run one after the other.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ LEAVES = {
 }
 FORGETFUL, UNACCEPTABLE = "forgetful", "unacceptable"  # see tests/addons
 NOT_THIS_TITLE = "Not this title.\n\nPlease."
-NOT_IMPORTED = f"Unknown error during import: <class 'odoo.exceptions.UserError'>: {NOT_THIS_TITLE}"
+USER_ERROR = f"Unknown error during import: <class 'odoo.exceptions.UserError'>: {NOT_THIS_TITLE}"
+NOT_IMPORTED = {"message": USER_ERROR, "moreinfo": "Resolve other errors first"}
+NO_TITLE = {"message": "Missing required value for the field 'Title' (name)", "field": "name"}
 
 
 def _unknown(what: str) -> NotImplementedError:
@@ -83,22 +85,20 @@ class Books:
 
     def load(self, fields: Any, data: Any, /) -> dict[str, Any]:
         """Odoo's import, here of new titles for books that are there: all of them or none."""
-        if fields != [".id", "name"] or not all(name for _, name in data):
-            raise _unknown(f"the import of {fields}, or of no title")
+        if fields != [".id", "name"]:
+            raise _unknown(f"the import of {fields}")
         ids = [int(id) for id, _ in data]
-        there, rows = self.search([["id", "in", ids]]), range(len(ids))
+        there = self.search([["id", "in", ids]])
         messages: Rows = []
-        for row in rows:
-            if ids[row] not in there:
+        for row, id in enumerate(ids):
+            if id not in there:
                 error: dict[str, Any] = {"rows": {"from": row, "to": row}, "type": "error"}
-                error.update(record=row, field=".id")
-                error.update(message=f"Unknown database identifier '{ids[row]}'")
-                messages.append(error)
-        for row in rows:
-            if UNACCEPTABLE in data[row][1]:
+                text = f"Unknown database identifier '{id}'"
+                messages.append({**error, "record": row, "field": ".id", "message": text})
+        for row, (_, name) in enumerate(data):
+            if not name or UNACCEPTABLE in name:
                 error = {"rows": {"from": row, "to": row}, "record": row, "type": "error"}
-                error.update(message=NOT_IMPORTED, moreinfo="Resolve other errors first")
-                messages.append(error)
+                messages.append({**error, **(NOT_IMPORTED if name else NO_TITLE)})
         if len(messages) > 9:
             raise _unknown("so many errors, of which Odoo reports some")
         if not messages:
@@ -116,6 +116,9 @@ class Books:
     def search(self, domain: Any, /, *, limit: int | None = None) -> list[int]:
         return [book["id"] for book in self.search_read(domain, ["name"], limit=limit)]
 
+    def search_count(self, domain: Any, /) -> int:
+        return len(self.search(domain))
+
     def search_read(self, domain: Any, /, fields: Any, *, limit: int | None = None) -> Rows:
         if limit is not None and limit < 1:
             raise _unknown(f"the limit {limit}")
@@ -124,8 +127,6 @@ class Books:
         return self._select(domain, fields, limit or -1)
 
     def read(self, ids: Any, /, fields: Any) -> Rows:
-        if fields == ["id"]:  # for which Odoo looks nothing up
-            return [{"id": id} for id in ids]
         books = {book["id"]: book for book in self._select([["id", "in", ids]], fields)}
         return [books[id] for id in ids if id in books]
 
@@ -174,20 +175,20 @@ class _Handler(SimpleXMLRPCRequestHandler):
 class StandIn(ThreadingMixIn, SimpleXMLRPCServer):
     """The server, on a port of 127.0.0.1 (0: a free one), within a `with`.
 
-    Without a path the books are in memory. `version` is "14.0" or "19.0": it calls itself so, and
-    writes its replies in that form. `requests` are the methods called, in order: "version",
-    "authenticate", or one of the model's.
+    Without a path the books are in memory. `form` is the Odoo whose replies it imitates: 14 (to 17)
+    or 18 (and later). `requests` are the methods called, in order: "version", "authenticate", or
+    one of the model's.
     """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, path: str = ":memory:", port: int = 0, version: str = "14.0") -> None:
+    def __init__(self, path: str = ":memory:", port: int = 0, form: int = 14) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.port: int = self.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.requests: list[str] = []
-        self._version = version
+        self._form = form
         self._failures: dict[str, tuple[int, float]] = {}  # by database: how many, and the last
         self._proven: set[tuple[str, int, str]] = set()
         self._lock = threading.Lock()
@@ -226,16 +227,16 @@ class StandIn(ThreadingMixIn, SimpleXMLRPCServer):
             reply = dumps(fault)
         except Exception:
             reply = dumps(Fault(1, traceback.format_exc()))
-        if self._version == "19.0":
+        if self._form >= 18:
             reply = reply.replace("<?xml version='1.0'?>", '<?xml version="1.0"?>', 1)
             reply = reply.replace("</methodResponse>", "\n</methodResponse>")
         return reply.encode()
 
     def _common_version(self) -> dict[str, Any]:
         return {
-            "server_version": self._version,
-            "server_version_info": [int(self._version[:2]), 0, 0, "final", 0, ""],
-            "server_serie": self._version,
+            "server_version": f"{self._form}.0",
+            "server_version_info": [self._form, 0, 0, "final", 0, ""],
+            "server_serie": f"{self._form}.0",
             "protocol_version": 1,
         }
 
@@ -299,7 +300,9 @@ def _run(command: list[str], url: str) -> int:
     """Run a command that finds the server, and give its exit status as a shell does."""
     environ = dict(os.environ, ODOO_URL=url, ODOO_DB="odoo-dev", ODOO_USER="admin")
     environ.update(ODOO_PASSWORD="admin", ODOO_API_KEY="", ODOO_PROFILE="")
-    environ["XDG_CACHE_HOME"] = os.devnull  # what it remembers of this port is no use later
+    environ["XDG_CACHE_HOME"] = os.path.abspath(__file__)  # no folder: the next port is another
+    if command[0].endswith(".py") and os.path.isfile(command[0]):  # which Windows can't execute
+        command = [sys.executable, *command]
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the command too, which decides
     process = subprocess.Popen(command, env=environ)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
@@ -310,7 +313,8 @@ def _run(command: list[str], url: str) -> int:
 def _serve(url: str, path: str) -> int:
     print(f"Serving {url}: database odoo-dev, user admin, password admin.", file=sys.stderr)
     print(f"The books are in {path}. Ctrl-C stops this.", file=sys.stderr)
-    print("In another terminal: ./library.py list", file=sys.stderr)
+    python = os.path.basename(sys.executable)
+    print(f"In another terminal: {python} library.py list", file=sys.stderr)
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()
     return 0

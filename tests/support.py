@@ -11,6 +11,7 @@ import socket
 import tempfile
 import unittest
 from collections.abc import Iterator
+from getpass import GetPassWarning
 from typing import Any, Callable, TypeVar, Union
 from unittest import mock
 
@@ -106,13 +107,9 @@ class StandInTestCase(HomeTestCase):
 
 
 class Output(io.StringIO):
-    """Standard output in an encoding."""
+    """Standard output, in an encoding that a test can set."""
 
     encoding: Any = None
-
-    def __init__(self, encoding: str | None) -> None:
-        super().__init__()
-        self.encoding = encoding
 
 
 class CommandLineTestCase(HomeTestCase):
@@ -125,9 +122,9 @@ class CommandLineTestCase(HomeTestCase):
     ) -> tuple[int, str, str]:
         """Exit status, standard output and standard error of a command.
 
-        Where `terminal` is true, standard error is one. `encoding` is standard output's.
+        If `terminal` is true, standard error is one. `encoding` is standard output's.
         """
-        out, err = Output(encoding), io.StringIO()
+        out, err = Output(), io.StringIO()
         closed_at_the_end = contextlib.ExitStack()
 
         def backend(*login: Any, **settings: Any) -> LibraryAPI:
@@ -136,10 +133,11 @@ class CommandLineTestCase(HomeTestCase):
 
         with (
             closed_at_the_end,
+            mock.patch.object(out, "encoding", encoding),
             mock.patch.object(err, "isatty", lambda: terminal),
             mock.patch.dict(os.environ, self.environ, clear=True),
             mock.patch("sys.stdin", io.StringIO("no password\n")),
-            mock.patch("library.TERMINAL", os.path.join(self.home, "no terminal")),
+            mock.patch("getpass.getpass", side_effect=GetPassWarning),  # there is no terminal
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):

