@@ -1,31 +1,26 @@
 #!/usr/bin/env python3
-"""Measure what the client costs on a real server, beside the least that its work can cost:
+"""Measure what the client costs on a real server, beside other ways to do the same:
 
     export ODOO_TEST_DB_FILTER=odoo-bench
     tests/real_odoo 19 python3 tests/bench.py
-    tests/real_odoo 19 --workers 3 python3 tests/bench.py --only a d --rounds 5
+    tests/real_odoo 19 python3 tests/bench.py --beside ../old --only "set --file" --rounds 3
 
-library.py is compared with scripts that do the same on bare xmlrpc.client (the uid known, or with
-a login first), with OdooRPC, ERPpeek and Odooly where this Python has them, with its edition on
-JSON-2, and with the library.py of another checkout where --beside names one. Section g measures
-down the line: through nginx with TLS, which has to be installed, and a round trip of 50 ms.
+Each command is compared with a plain script on xmlrpc.client, a listing of all books also with
+OdooRPC and Odooly, and everything with another checkout if --beside names its folder: on loopback,
+and "far", through nginx with TLS on a line with a round trip of 50 ms. Last comes the processor
+time of calls. nginx must be installed; OdooRPC and Odooly are left out if they are not.
 
-It happens in a database of 100,000 books, and for growth in smaller ones too, made on the first run
-and kept. What is compared runs in turn, a process each, and medians count, so that what else the
-machine does strikes all alike. Times differ from machine to machine; their ratios, which the table
-shows, much less. A missed goal is a finding, no failure: the exit status is 0.
+A database of 100,000 books is made on the first run and kept. What is compared runs in turn, each
+time in a new process, and medians count: so other work on the machine slows down all alike. Times
+differ from machine to machine, ratios much less. Below 1, the client takes less than the other.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import datetime
-import importlib.util
+import itertools
 import json
-import math
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -33,8 +28,8 @@ import sys
 import tempfile
 import time
 import xmlrpc.client
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,229 +39,196 @@ from tests.line import Line
 from tests.nginx import CERTIFICATES, NGINX, Nginx
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-CLIENT, JSON2 = "library.py", "tests/library_json2.py"
-BOOKS, MOBY, BATCH = 100_000, 20, 1000  # books, those whose title has "Moby", in a request
-WORDS = """the of and in a old new white black lost last first night day sea whale house garden
-winter summer river road city island king queen captain doctor stranger daughter brother letter
-history art war peace love death memory silence shadow light fire stone glass paper"""
+DB, BOOKS, MOBY = "odoo-bench-100000", 100_000, 20  # its books, and those with "Moby" in the title
+MANY, FEW = 10_000, 500  # books in a file, and in that of a script that makes a call for each
+WORDS = "the of and old white lost night sea whale house winter river city king doctor fire"
 
-# What the client is compared with: scripts, with its settings and output.
+# The scripts. Each is given the client's arguments, and prints as many lines.
 SETTINGS = """
-import os, sys
+import os, sys, time
 url, db, user, pwd = (os.environ["ODOO_" + name] for name in ("URL", "DB", "USER", "PASSWORD"))
-domain = [["name", "ilike", title] for title in sys.argv[1:]]
+port, domain = int(url.split(":")[2]), [["name", "ilike", title] for title in sys.argv[2:]]
 """
-BARE = """
-import argparse  # as each command line does
-import xmlrpc.client
-proxy = xmlrpc.client.ServerProxy(url + "/xmlrpc/2/object")
-
+PLAIN = f"""{SETTINGS}
+import argparse, json, xmlrpc.client  # argparse as the command line does
+common, models = (xmlrpc.client.ServerProxy(url + "/xmlrpc/2/" + s) for s in ("common", "object"))
 def call(method, *args, **kwargs):
-    return proxy.execute_kw(db, uid, pwd, "library.book", method, args, kwargs)
-
-def add(titles, size=1):
-    for start in range(0, len(titles), size):
-        batch = titles[start : start + size]
-        for id, title in zip(call("create", [{"name": title} for title in batch]), batch):
-            print(f"Book added with ID {id} for title {title}.")
-        sys.stdout.flush()
-
-common = xmlrpc.client.ServerProxy(url + "/xmlrpc/2/common")
+    return models.execute_kw(db, uid, pwd, "library.book", method, args, kwargs)
+def lines():
+    return open(sys.argv[3], encoding="utf-8").read().splitlines()
 """
-LOGIN = SETTINGS + BARE + "uid = common.authenticate(db, user, pwd, {})\n"
-UID_KNOWN = SETTINGS + BARE + "uid = 2\n"
-SHOW = "for book in books: print(book['id'], book['name'])"
-LIST = "books = call('search_read', domain, fields=['name'])\n" + SHOW
-ADD = "add(sys.argv[1:])"
-ADD_FILE = "add(open(sys.argv[1], encoding='utf-8').read().splitlines(), {})"
-SET = """
-call("write", [int(sys.argv[1])], {"name": sys.argv[2]})
-print(f"Title of Book ID {sys.argv[1]} set to {sys.argv[2]}.")
+LOGIN = PLAIN + "uid = common.authenticate(db, user, pwd, {})\n"
+SHOW = "\nfor book in books: print(book['id'], book['name'])"
+LIST = LOGIN + "books = call('search_read', domain, fields=['name'])" + SHOW
+ADD = LOGIN + "print('ID', call('create', {'name': sys.argv[2]}))"
+SET = LOGIN + "print('Set:', call('write', [int(sys.argv[2])], {'name': sys.argv[3]}))"
+ADD_FILE = f"""{LOGIN}
+titles = lines()
+for at in range(0, len(titles), 1000):
+    batch = [{{"name": title}} for title in titles[at : at + 1000]]
+    print(*call("create", batch), sep="\\n", flush=True)
 """
-SET_FILE = """
-import json
-for line in open(sys.argv[1], encoding="utf-8"):
-    id, title = json.loads(line).values()
-    call("write", [id], {"name": title})
-    print(f"Title of Book ID {id} set to {title}.", flush=True)
+# It does only a part of the work, for which a login would count too much.
+SET_FILE = f"""{PLAIN}
+uid = 2
+for book in map(json.loads, lines()):
+    print(book["id"], call("write", [book["id"]], {{"name": book["name"]}}), flush=True)
+"""
+DEL_FILE = f"""{LOGIN}
+ids = [json.loads(line)["id"] for line in lines()]
+call("unlink", ids)
+print(*ids, sep="\\n")
 """
 OTHERS = {
-    "OdooRPC": """
+    "OdooRPC": f"""{SETTINGS}
 import odoorpc
-protocol = "jsonrpc+ssl" if url.startswith("https:") else "jsonrpc"
-odoo = odoorpc.ODOO("127.0.0.1", protocol, int(url.split(":")[-1]))
+odoo = odoorpc.ODOO("127.0.0.1", "jsonrpc+ssl" if url.startswith("https:") else "jsonrpc", port)
 odoo.login(db, user, pwd)
 books = odoo.env["library.book"].search_read(domain, ["name"])
-""",
-    "ERPpeek": """
-import erppeek
-client = erppeek.Client(url, db, user, pwd)
-books = client.execute("library.book", "search_read", domain, ["name"])
-""",
-    "Odooly": """
+{SHOW}""",
+    "Odooly": f"""{SETTINGS}
 import odooly
 client = odooly.Client(url, db, user, pwd)
 books = client.env.execute("library.book", "search_read", domain, ["name"])
-""",
+{SHOW}""",
 }
+PLAIN_CALL = f"{LOGIN}def one(): call('search_read', [], fields=['name'], limit=1)"
+CLIENT_CALL = f"""{SETTINGS}
+sys.path.insert(0, sys.argv[1])
+from library_xmlrpc import LibraryAPI
+api = LibraryAPI("127.0.0.1", port, db, user, pwd)
+def one(): api.search_read(limit=1)"""
+TIME_CALLS = """
+one()
+started = time.process_time()
+for _ in range(500): one()
+print(time.process_time() - started)
+"""
 
 
 class Job(NamedTuple):
     """A process to measure."""
 
     name: str
-    lines: int  # that it prints if all is well
-    argv: Sequence[str]  # of Python
-    environ: Mapping[str, str] = {}  # beside the Bench's
-
-
-class Run(NamedTuple):
-    """What a process took."""
-
-    seconds: float
-    first: float  # seconds until it printed something
-    peak: float  # MiB of memory
-    connections: float  # that it made down the line
-
-
-def others(lines: int, *args: str) -> list[Job]:
-    """The scripts on other libraries, where they are installed."""
-    found = [name for name in OTHERS if importlib.util.find_spec(name.lower())]
-    return [Job(name, lines, ("-c", SETTINGS + OTHERS[name] + SHOW, *args)) for name in found]
+    argv: Sequence[str]  # of Python; a file follows a last "--file"
+    lines: int  # to print
+    prints_seconds: bool = False  # as its one line
 
 
 class Bench:
-    """A server with catalogues of books, and the home folder of what is measured on it."""
+    """A server with a catalogue of books, and the home folder of what is measured on it."""
 
-    def __init__(self, url: str, home: str, rounds: int, quick: bool, beside: str | None) -> None:
-        self._url, self._home = url, home
-        self._line: Line | None = None  # see down_the_line
-        self._clients = {"client": CLIENT}
-        if beside:
-            self._clients["client beside"] = os.path.abspath(beside)
-        self.rounds, self.long_rounds = (1, 1) if quick else (rounds, max(3, rounds // 4))
-        self.sizes = (1000, 10_000) if quick else (1000, 10_000, BOOKS)
-        self.workers = int(os.environ["ODOO_TEST_WORKERS"])
-        self.version = int(os.environ["ODOO_TEST_VERSION"])
-        # Without PYTHONDONTWRITEBYTECODE and PYTHONUNBUFFERED, which some machines set, and which
-        # would have each command compile library_xmlrpc.py, and write each line by itself.
-        self._environ = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": home}
-        self._environ.update(ODOO_URL=url, ODOO_USER="admin", ODOO_PASSWORD="admin")
-        self._ready: list[int] = []
-        self._environ["ODOO_DB"] = self.catalogue(BOOKS)
+    def __init__(self, url: str, home: str, args: argparse.Namespace) -> None:
+        self.models = xmlrpc.client.ServerProxy(f"{url}/xmlrpc/2/object")
+        self.home, self.only, self.rounds = home, args.only, args.rounds
+        self.clients = {"client": str(CHECKOUT)}
+        if args.beside:
+            self.clients["other checkout"] = os.path.abspath(args.beside)
+        # Without PYTHONDONTWRITEBYTECODE and PYTHONUNBUFFERED, which some machines set: with them,
+        # each command would compile library_xmlrpc.py, and write each line by itself.
+        self.environ = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": home}
+        self.environ.update(ODOO_DB=DB, ODOO_USER="admin", ODOO_PASSWORD="admin")
+        self.environ["SSL_CERT_FILE"] = f"{CERTIFICATES}/authority.pem"
+        databases = xmlrpc.client.ServerProxy(f"{url}/xmlrpc/2/db")
+        if not databases.db_exist(DB):
+            print(f"bench: making the database {DB}, which takes a while", file=sys.stderr)
+            databases.duplicate_database("admin", "odoo-dev", DB)
+        self.trim()
+        self.create(map(make_title, range(self.call("search_count", []), BOOKS)))
 
-    def call(self, size: int, method: str, *args: Any, **kwargs: Any) -> Any:
-        server = xmlrpc.client.ServerProxy(f"{self._url}/xmlrpc/2/object")  # a thread's own
-        params = (f"odoo-bench-{size}", 2, "admin", "library.book", method, args, kwargs)
-        return server.execute_kw(*params)
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return self.models.execute_kw(DB, 2, "admin", "library.book", method, args, kwargs)
 
-    def catalogue(self, size: int) -> str:
-        """The name of a database of so many books, made on the first run and kept."""
-        db = f"odoo-bench-{size}"
-        if size in self._ready:
-            return db
-        databases = xmlrpc.client.ServerProxy(f"{self._url}/xmlrpc/2/db")
-        if not databases.db_exist(db):
-            report(f"making the database {db}, which takes a while")
-            databases.duplicate_database("admin", "odoo-dev", db)
-        self.trim(size)
-        for start in range(self.call(size, "search_count", []), size, BATCH):
-            numbers = range(start, min(start + BATCH, size))
-            self.call(size, "create", [{"name": make_title(number)} for number in numbers])
-        with ThreadPoolExecutor(2 * self.workers or 1) as pool:  # so that each loads the database
-            list(pool.map(lambda _: self.call(size, "search_count", []), range(10 * self.workers)))
-        self.warm_up({"ODOO_DB": db})
-        self._ready.append(size)
-        return db
+    def create(self, titles: Iterable[str]) -> list[int]:
+        rows, ids = ({"name": title} for title in titles), []
+        while batch := list(itertools.islice(rows, 1000)):
+            ids += self.call("create", batch)
+        return ids
 
-    def clients(self, lines: int, *args: str) -> list[Job]:
-        """The client with these arguments, and the one beside it."""
-        return [Job(name, lines, (path, *args)) for name, path in self._clients.items()]
+    def trim(self) -> None:
+        """Delete all but the oldest books."""
+        while ids := self.call("search", [], order="id", offset=BOOKS, limit=MANY):
+            self.call("unlink", ids)
 
-    def warm_up(self, environ: Mapping[str, str]) -> None:
-        """Have the clients keep their bytecode and the uid."""
-        for job in self.clients(1, "list", "--limit", "1"):
-            self.run(job._replace(environ=environ))
+    def make_file(self, verb: str, count: int) -> str:
+        """The path of a new file for a command, with titles that no book has yet."""
+        lines = [f"{make_title(number)}, {time.time():.3f}" for number in range(count)]
+        if verb != "add":
+            oldest = {"order": "id", "limit": count}
+            ids = self.call("search", [], **oldest) if verb == "set" else self.create(lines)
+            lines = [json.dumps({"id": id, "name": title}) for id, title in zip(ids, lines)]
+        path = Path(self.home, "lines")
+        path.write_text("\n".join(lines))
+        return str(path)
 
-    @contextlib.contextmanager
-    def down_the_line(self) -> Iterator[None]:
-        """Have what is measured reach the server over TLS, through nginx, and far away."""
-        near = self._environ
-        with Nginx(self._url, tls=True) as nginx, Line(nginx.address) as self._line:
-            far = {
-                "ODOO_URL": f"https://127.0.0.1:{self._line.address[1]}",
-                "SSL_CERT_FILE": f"{CERTIFICATES}/authority.pem",
-            }
-            self._environ = {**near, **far}
-            self.warm_up({})
-            yield
-        self._environ, self._line = near, None
-
-    def trim(self, size: int) -> None:
-        """Delete what was added to the oldest books."""
-        while ids := self.call(size, "search", [], order="id", offset=size, limit=10_000):
-            self.call(size, "unlink", ids)
-
-    def titles(self, count: int) -> str:
-        """The path of a file of titles."""
-        path = f"{self._home}/{count} titles"
-        with open(path, "w", encoding="utf-8") as file:
-            file.writelines(f"{make_title(number)}\n" for number in range(count))
-        return path
-
-    def books(self, titles: Mapping[int, str]) -> str:
-        """The path of a new file of books with these titles, by ID, as `list --json` prints it."""
-        with tempfile.NamedTemporaryFile("w", dir=self._home, delete=False) as file:
-            for id, title in titles.items():
-                file.write(json.dumps({"id": id, "name": title}) + "\n")
-        return file.name
-
-    def run(self, job: Job) -> Run:
-        """Run a process to its end, its output to a pipe. Raises RuntimeError where it fails."""
-        # Linux counts a parent's peak of memory as its child's too: so this process keeps small.
-        first, lines, started = 0.0, 0, time.perf_counter()
-        earlier = self._line.connections if self._line else 0
-        argv, environ = (sys.executable, *job.argv), {**self._environ, **job.environ}
-        pipe = subprocess.PIPE
-        with subprocess.Popen(argv, cwd=CHECKOUT, env=environ, stdout=pipe, stderr=pipe) as process:
+    def run(self, job: Job) -> tuple[float, float, float]:
+        """Run a process: its seconds, those until it printed something, and its peak of memory."""
+        # Linux counts a parent's peak of memory as its child's too. This process stays small until
+        # the line's data pass through it.
+        argv, first, lines, pipe = [sys.executable, *job.argv], 0.0, 0, subprocess.PIPE
+        if argv[-1] == "--file":
+            argv.append(self.make_file(argv[-2], job.lines))
+        started = time.perf_counter()
+        with subprocess.Popen(argv, env=self.environ, stdout=pipe, stderr=pipe) as process:
             assert process.stdout and process.stderr
             while chunk := os.read(process.stdout.fileno(), 65536):
                 first = first or time.perf_counter() - started
-                lines += chunk.count(b"\n")
+                lines, last = lines + chunk.count(b"\n"), chunk
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - started
             process.returncode = os.waitstatus_to_exitcode(status)
             if process.returncode or lines != job.lines:
                 complaint = process.stderr.read().decode(errors="replace")
                 raise RuntimeError(f"{job.name}: {lines} lines instead of {job.lines}\n{complaint}")
-        connections = self._line.connections - earlier if self._line else 0
-        return Run(seconds, first, usage.ru_maxrss / 1024, connections)
+        return float(last) if job.prints_seconds else seconds, first, usage.ru_maxrss / 1024
 
-    def measure(self, what: str, rounds: int, jobs: Sequence[Job]) -> dict[str, Run]:
-        """Run the jobs in turn, `rounds` times, and give the medians by the jobs' names."""
-        runs: dict[str, list[Run]] = {job.name: [] for job in jobs}
+    def compare(self, what: str, jobs: Sequence[Job]) -> None:
+        """Run the jobs in turn, and print the medians of the first beside those of the others."""
+        if self.only not in what:
+            return
+        rounds = self.rounds if jobs[0].lines <= MOBY else (self.rounds + 3) // 4
+        runs: dict[str, list[tuple[float, float, float]]] = {job.name: [] for job in jobs}
         for number in range(1, rounds + 1):
-            report(f"{what}: round {number} of {rounds}")
+            print(f"bench: {what}: round {number} of {rounds}", file=sys.stderr)
             for job in jobs:
                 runs[job.name].append(self.run(job))
-                for size in self._ready:
-                    self.trim(size)
-        return {name: Run(*map(statistics.median, zip(*runs[name]))) for name in runs}
+                self.trim()
+        ours, *others = ([statistics.median(each) for each in zip(*runs[job.name])] for job in jobs)
+        for job, theirs in zip(jobs[1:], others):
+            theirs[0] *= jobs[0].lines / job.lines  # for as many lines as ours
+            for part, mine, other in zip(("", ": first row", ": memory, MiB"), ours, theirs):
+                if not part or what == "list":
+                    ratio = f"{mine / other:.2f} | {mine:.3g} / {other:.3g}"
+                    print(f"| {what}{part} | {job.name} | {ratio} |", flush=True)
 
-    def short(self, what: str, lines: int, text: str, *args: str) -> dict[str, Run]:
-        """What a command for one book or a few takes, and scripts that do the same."""
-        jobs = [
-            *self.clients(lines, what, *args),
-            Job("one call, uid known", lines, ("-c", UID_KNOWN + text, *args)),
-            Job("one call after a login", lines, ("-c", LOGIN + text, *args)),
-        ]
-        if text is LIST:
-            jobs += others(lines, *args)
-        return self.measure(what, self.rounds, jobs)
+    def compare_commands(self, where: str, url: str) -> None:
+        self.environ["ODOO_URL"] = url
+        for path in self.clients.values():  # have them keep their bytecode and the uid
+            self.run(Job("warm-up", (f"{path}/library.py", "list", "--limit", "1"), 1))
+        oldest = str(self.call("search", [], order="id", limit=1)[0])
+        for lines, script, script_lines, *argv in (
+            (MOBY, LIST, MOBY, "list", "moby"),
+            (BOOKS, LIST, BOOKS, "list"),
+            (1, ADD, 1, "add", "Typee"),
+            (1, SET, 1, "set", oldest, "Typee"),
+            (MANY, ADD_FILE, MANY, "add", "--file"),
+            (MANY, SET_FILE, FEW, "set", "--file"),
+            (MANY, DEL_FILE, MANY, "del", "--file"),
+        ):
+            paths = self.clients.items()
+            jobs = [Job(name, (f"{path}/library.py", *argv), lines) for name, path in paths]
+            jobs.append(Job("plain script", ("-c", script, *argv), script_lines))
+            for name in OTHERS:
+                if lines == BOOKS and find_spec(name.lower()):
+                    jobs.append(Job(name, ("-c", OTHERS[name], *argv), lines))
+            self.compare(f"{where}{' '.join(argv)}", jobs)
 
-
-def report(step: str) -> None:
-    print(f"bench: {step}", file=sys.stderr, flush=True)
+    def compare_calls(self, url: str) -> None:
+        """Compare the processor time of a call on a kept connection."""
+        self.environ["ODOO_URL"] = url
+        client, plain = ("-c", CLIENT_CALL + TIME_CALLS), ("-c", PLAIN_CALL + TIME_CALLS)
+        jobs = [Job(name, (*client, path), 1, True) for name, path in self.clients.items()]
+        self.compare("500 calls: processor time", [*jobs, Job("plain script", plain, 1, True)])
 
 
 def make_title(number: int) -> str:
@@ -277,195 +239,27 @@ def make_title(number: int) -> str:
     return f"{' '.join(words).capitalize()}, {chance.randint(1500, 2030)}"
 
 
-def print_row(
-    what: str, against: str, ratio: float, medians: str, low: float = 0, high: float = math.inf
-) -> None:
-    """A comparison of medians, whose goal is from `low` to `high`."""
-    goal = ", ".join([f">= {low:.2f}"] * (low > 0) + [f"<= {high:.2f}"] * (high < math.inf))
-    goal += (": ok" if low <= ratio <= high else ": missed") if goal else ""
-    print(f"| {what:33} | {against:26} | {ratio:6.2f} | {goal:24} | {medians} |", flush=True)
-
-
-def ms(*seconds: float) -> str:
-    return " / ".join(f"{each * 1e3:.3f}" for each in seconds) + " ms"
-
-
-def compare(what: str, times: dict[str, Run], goals: Mapping[str, float]) -> None:
-    """The time of the first of `times` beside each of the others."""
-    mine, *rest = times.values()
-    for name, other in zip(list(times)[1:], rest):
-        medians = ms(mine.seconds, other.seconds)
-        if mine.connections:
-            medians += f", {mine.connections:.0f} / {other.connections:.0f} connections"
-        ratio = mine.seconds / other.seconds
-        print_row(what, name, ratio, medians, high=goals.get(name, math.inf))
-
-
-def section_a(bench: Bench) -> None:
-    goals = {"one call, uid known": 1.10}
-    if bench.version >= 17:  # a login is costly since
-        goals["one call after a login"] = 0.30
-    compare("list moby", bench.short("list", MOBY, LIST, "moby"), goals)
-
-
-def section_b(bench: Bench) -> None:
-    title = "The Confidence-Man"
-    compare("add", bench.short("add", 1, ADD, title), {})
-    (id,) = bench.call(BOOKS, "search", [], order="id", limit=1)
-    compare("set (two calls)", bench.short("set", 1, SET, str(id), title), {})
-
-
-def section_c(bench: Bench) -> None:
-    many, few = 10_000, 500
-    batches, singly = (UID_KNOWN + ADD_FILE.format(size) for size in (BATCH, 1))
-    jobs = [
-        *bench.clients(many, "add", "--file", bench.titles(many)),
-        Job("the same batches", many, ("-c", batches, bench.titles(many))),
-        Job("a call a title", few, ("-c", singly, bench.titles(few))),
-    ]
-    times = bench.measure("add --file", bench.long_rounds, jobs)
-    single, mine = times.pop("a call a title").seconds / few, times["client"].seconds / many
-    what = f"add --file, {many} titles"
-    compare(what, times, {"the same batches": 1.20})
-    print_row("a call a title", what, single / mine, f"{ms(single, mine)} a title", low=15)
-
-    compare_set_file(bench, "set --file")
-
-
-def compare_set_file(bench: Bench, what: str) -> None:
-    """The time for a title of many that change, beside that of a call for each.
-
-    Each run changes all its books: they have two titles in turn, in the end the first ones again.
-    """
-    many, few, against = 10_000, 500, "a call a title, uid known"
-    ids = bench.call(BOOKS, "search", [], order="id", limit=many + few)
-    jobs = []
-    for mark in (f" {int(time.time())}", ""):  # which an earlier run can't have left behind
-        titles = {id: f"{make_title(number)}{mark}" for number, id in enumerate(ids)}
-        mine, others = ({id: titles[id] for id in part} for part in (ids[:many], ids[many:]))
-        jobs.append(Job("client", many, (CLIENT, "set", "--file", bench.books(mine))))
-        jobs.append(Job(against, few, ("-c", UID_KNOWN + SET_FILE, bench.books(others))))
-    times = bench.measure(what, bench.long_rounds, jobs)
-    counts = zip(times.items(), (many, few))
-    each = {name: run._replace(seconds=run.seconds / count) for (name, run), count in counts}
-    compare(f"{what}, a title of {many}", each, {against: 0.08})
-
-
-def section_d(bench: Bench) -> None:
-    jobs = [
-        *bench.clients(BOOKS, "list"),
-        Job("one search_read", BOOKS, ("-c", UID_KNOWN + LIST)),
-        *others(BOOKS),
-    ]
-    times = bench.measure("list", bench.long_rounds, jobs)
-    what, mine, raw = f"list, {BOOKS} books", times["client"], times["one search_read"]
-    goals = {"one search_read": 0.60, "OdooRPC": 1.1, "Odooly": 1.1}
-    if bench.version >= 19:  # where pages by ID cost a single process much more than all at once
-        goals = {**goals, "one search_read": 0.55} if bench.workers else {"one search_read": 0.70}
-    compare(what, times, goals)
-    medians, first = ms(mine.first, raw.first), mine.first / raw.first
-    print_row(f"{what}: first row", "one search_read", first, medians, high=0.05)
-    peaks = " / ".join(f"{run.peak:.0f}" for run in times.values()) + " MiB"
-    print_row(f"{what}: MiB", "(those above)", mine.peak, peaks, high=40)
-
-
-def section_e(bench: Bench) -> None:
-    """The time per book in catalogues that a command lists, or doubles, beside the largest's.
-
-    Both are less the time for one: at 1,000 that, of Python's start, would be most of all.
-    """
-    for verb in ("list", "add"):
-        jobs = []
-        for size in (1, *bench.sizes):
-            args = ("list",) if verb == "list" else ("add", "--file", bench.titles(size))
-            environ = {"ODOO_DB": bench.catalogue(size)}
-            jobs.append(Job(str(size), size, (CLIENT, *args), environ))
-        # The short ones, where noise is a larger part, four times as often as the long one.
-        times = bench.measure(f"{verb} by size", bench.long_rounds, jobs[:-1] * 4 + jobs[-1:])
-        start, *rest = (run.seconds for run in times.values())
-        *smaller, largest = ((run - start) / (size - 1) for run, size in zip(rest, bench.sizes))
-        for size, mine in zip(bench.sizes, smaller):
-            what, medians = f"{verb}, per book of {size}", f"{ms(mine, largest)} a book"
-            against = f"of {bench.sizes[-1]}"
-            print_row(what, against, mine / largest, medians, low=0.85, high=1.15)
-
-
-def section_f(bench: Bench) -> None:
-    if bench.version < 19:
-        return
-    key = {"ODOO_API_KEY": os.environ["ODOO_TEST_KEY_ADMIN"]}
-    bench.run(Job("warm-up", 1, (JSON2, "list", "--limit", "1"), key))
-    few, many, titles = bench.rounds, bench.long_rounds, bench.titles(10_000)
-    for what, rounds, lines, *args in (
-        ("list moby", few, MOBY, "list", "moby"),
-        (f"list, {BOOKS} books", many, BOOKS, "list"),
-        ("add", few, 1, "add", "The Confidence-Man"),
-        ("add --file, 10000 titles", many, 10_000, "add", "--file", titles),
-    ):
-        json2 = Job("JSON-2", lines, (JSON2, *args), key)
-        jobs = [json2, Job("XML-RPC", lines, (CLIENT, *args))]
-        compare(f"{what}: JSON-2", bench.measure(what, rounds, jobs), {})
-
-
-def section_g(bench: Bench) -> None:
-    """Down the line, where a connection and a login cost a script more than its work."""
-    if not NGINX:
-        report("section g is left out: it needs nginx, Debian's nginx-light")
-        return
-    name, many, title = "xmlrpc.client with a login", 10_000, "The Confidence-Man"
-    (id,) = bench.call(BOOKS, "search", [], order="id", limit=1)
-    add_file = ADD_FILE.format(BATCH)
-    with bench.down_the_line():
-        for what, lines, text, goals, command, *operands in (
-            ("list moby", MOBY, LIST, (0.58, 0.42), "list", "moby"),
-            ("add", 1, ADD, (0.58, 0.42), "add", title),
-            ("set", 1, SET, (0.72, 0.50), "set", str(id), title),
-            (f"add --file, {many}", many, add_file, (0.98, 0.80), "add --file", bench.titles(many)),
-            (f"list, {BOOKS} books", BOOKS, LIST, (0.78, 0.78), "list"),
-        ):
-            jobs = bench.clients(lines, *command.split(), *operands)
-            jobs.append(Job(name, lines, ("-c", LOGIN + text, *operands)))
-            if text is LIST:
-                jobs += others(lines, *operands)
-            rounds = bench.rounds if lines <= MOBY else bench.long_rounds
-            times = bench.measure(f"{what}, down the line", rounds, jobs)
-            # A login is costly since Odoo 17.
-            compare(f"far: {what}", times, {name: goals[bench.version >= 17]})
-        compare_set_file(bench, "far: set --file")
-
-
-SECTIONS = {
-    "a": section_a,
-    "b": section_b,
-    "c": section_c,
-    "d": section_d,
-    "e": section_e,
-    "f": section_f,
-    "g": section_g,
-}
-
-
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what the client costs on a real server.")
-    parser.add_argument("--rounds", type=int, default=15, help="of the short commands (15)")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections")
-    parser.add_argument("--quick", action="store_true", help="a trial: one round, less in e")
-    parser.add_argument("--beside", metavar="PATH", help="of another library.py, to compare")
+    parser.add_argument("--rounds", type=int, default=15, help="of short rows; of long ones, 1/4")
+    parser.add_argument("--only", metavar="TEXT", default="", help="only rows with this text")
+    parser.add_argument("--beside", metavar="PATH", help="another checkout, to compare")
     args = parser.parse_args()
     url = os.environ.get("ODOO_TEST_URL")
-    if not url or "ODOO_TEST_DB_FILTER" not in os.environ:  # Odooly and JSON-2 need the filter
-        parser.error("run it by tests/real_odoo, with ODOO_TEST_DB_FILTER=odoo-bench")
-    with tempfile.TemporaryDirectory() as home:
-        bench = Bench(url, home, args.rounds, args.quick, args.beside)
-        print("| what | against | ratio | goal | medians |\n| --- | --- | --- | --- | --- |")
-        for section in args.only:
-            SECTIONS[section](bench)
-    print(
-        f"\n{datetime.date.today()}, Python {platform.python_version()}, Odoo {bench.version} with "
-        f"{bench.workers or 'no'} workers, {bench.rounds} rounds, {bench.long_rounds} of long ones"
-    )
-    return 0
+    if not url or "ODOO_TEST_DB_FILTER" not in os.environ or not NGINX:  # Odooly needs the filter
+        parser.error("it needs nginx, and tests/real_odoo with ODOO_TEST_DB_FILTER=odoo-bench")
+    with (
+        tempfile.TemporaryDirectory() as home,
+        Nginx(url) as plain,  # keeps connections, as Odoo itself does not
+        Nginx(url, tls=True) as tls,
+        Line(tls.address) as line,
+    ):
+        bench = Bench(url, home, args)
+        print("| what | beside | ratio | seconds |\n| --- | --- | --- | --- |")
+        bench.compare_commands("", url)
+        bench.compare_commands("far: ", f"https://127.0.0.1:{line.address[1]}")
+        bench.compare_calls(plain.url)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

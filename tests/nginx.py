@@ -1,4 +1,4 @@
-"""A real nginx in front of a server, as Odoo has one in production."""
+"""A real nginx in front of a server, as most Odoo servers have one in production."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")  # None where it is not installed
+NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")  # or None
 CERTIFICATES = Path(__file__).resolve().parent / "certificates"
 START_SECONDS = 10  # on a busy machine
 TLS = f"""
@@ -18,7 +18,7 @@ TLS = f"""
     ssl_certificate_key "{CERTIFICATES}/good.pem";
     ssl_protocols TLSv1.3;
 """
-# nginx's defaults, but for paths, and what Odoo's manual sets. The second server answers `_ask`.
+# nginx's defaults, apart from paths and what Odoo's manual sets. The second server answers `_ask`.
 CONFIGURATION = """
 daemon off;
 master_process off;
@@ -58,9 +58,9 @@ http {{
 
 
 class Nginx:
-    """nginx in front of `upstream_url`, with TLS or not. It keeps its clients' connections open.
+    """nginx in front of `upstream_url`, with or without TLS. It keeps its clients' connections.
 
-    With `gzip` it packs what it passes on, and sends it in chunks.
+    With `gzip` it compresses replies, and sends them in chunks.
     """
 
     def __init__(self, upstream_url: str, tls: bool = False, gzip: bool = False) -> None:
@@ -94,8 +94,8 @@ class Nginx:
         self._stack.close()
 
     def connections(self) -> dict[int, list[str]]:
-        """The paths of the requests that were answered on each connection, by its number."""
-        self._ask()  # nginx does one thing at a time: what it answered before, it has logged
+        """The paths of the requests answered on each connection, by its number."""
+        self._ask()  # it does one thing after another: earlier requests are in the log now
         connections: dict[int, list[str]] = {}
         for line in (self._folder / "access.log").read_text().splitlines():
             number, _, path = line.partition(" ")
