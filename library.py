@@ -450,6 +450,10 @@ def ask_password(whose: str) -> tuple[str, str]:
     with warnings.catch_warnings():
         warnings.simplefilter("error", GetPassWarning)  # it says that there is no terminal
         with contextlib.suppress(GetPassWarning, EOFError, UnicodeError, OSError):
+            if os.name == "nt":
+                open("CONIN$").close()  # OSError without a console: getpass would never end
+            if os.name == "nt":
+                open("CONIN$").close()  # an error without a console: getpass would wait forever
             pwd = getpass(printable(f"Password of {whose}: "))
     if not pwd:
         raise ConfigError(f"no password for {whose}", hint=HINTS["no password"])

@@ -75,6 +75,7 @@ class HomeTestCase(unittest.TestCase):
         self.home = enter(self, tempfile.TemporaryDirectory())
         self.environ = {
             "HOME": self.home,
+            "USERPROFILE": self.home,  # Windows' HOME
             "XDG_CONFIG_HOME": os.path.join(self.home, "config"),
             "XDG_CACHE_HOME": os.path.join(self.home, "cache"),
             "PATH": os.environ["PATH"],

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import pty
 import re
 import signal
 import subprocess
 import sys
-import termios
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +16,13 @@ from typing import Any
 from library import AGAIN, HINTS
 from tests.proxy import Exchange, Proxy
 from tests.support import StandInTestCase, heed_signals, unused_port
+
+try:
+    import fcntl
+    import pty
+    import termios
+except ImportError:
+    raise unittest.SkipTest("needs POSIX: signals, terminals, bash") from None
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = os.path.join(FOLDER, "library.py")

@@ -43,7 +43,7 @@ def beneath(answer: Answer, sent: bytes = b"") -> Answer:
 
     def answer_beneath(exchange: Exchange) -> None:
         exchange.send(sent)
-        with socket.socket(fileno=os.dup(exchange.client.fileno())) as client:
+        with socket.socket(fileno=socket.dup(exchange.client.fileno())) as client:
             answer(Exchange(client, ("", 0)))
 
     return answer_beneath
