@@ -48,20 +48,19 @@ if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn, TypeVar
 
     T = TypeVar("T")
-    Line = tuple[int, Any, Any]  # of a file: its number, and the ID and the title in it, or None
-    Settings = dict[str, tuple[str, str]]  # by name: the text, and where it was set
+    Line = tuple[int, Any, Any]  # line number, ID or None, title or None
+    Settings = dict[str, tuple[str, str]]  # name: (value, where it was set)
     Backend = Callable[..., LibraryAPI]
 
 __version__ = "1.0.0"
 
-# A batch is one transaction. Its request stays below half a MiB: nginx refuses more than one MiB by
-# default.
+# A batch is one transaction. Its request stays below half a MiB: nginx's default limit is 1 MiB.
 BATCH = 1000  # titles
-BATCH_CHARACTERS = 78_000  # in these titles, whatever they are
-BATCH_IDS = 10_000  # of `del`
+BATCH_CHARACTERS = 78_000  # in these titles: up to five bytes each, for "&amp;"
+BATCH_IDS = 10_000  # for `del`
 
 DEFAULTS = {"url": "http://localhost:8069", "db": "odoo-dev", "user": "admin", "timeout": "120"}
-# The settings by their names in a profile, and in the environment. The first password counts.
+# How the settings are named in a profile and in the environment. An API key takes precedence.
 KEYS = {"api_key": "password", "password": "password", **{name: name for name in DEFAULTS}}
 VARIABLES = {f"ODOO_{key.upper()}": name for key, name in KEYS.items()}
 
@@ -70,11 +69,12 @@ HINTS = {
     "help": "see {} --help",
     "quotes": "put a title of several words in quotes",
     "dash": 'put "--" before a title that begins with a dash',
-    "server": "name your server in ODOO_URL",
-    "profile": "choose a server with --profile: {}",
+    "server": "if your server has another URL, set ODOO_URL to it",
+    "profile": "if your server is in a profile, choose it with --profile: {}",
     "no password": "set ODOO_API_KEY or ODOO_PASSWORD, or api_key or password in a profile",
     "another server": "set this server and its password in one place, a profile or the environment",
-    "readable": "make it readable for you alone: chmod 600",
+    "readable": "make it readable only by you, with chmod 600",
+    "login": "check these settings: {}",
     "in doubt": "the change may have been made: wait a little, then run it again with {}",
     "rest": "for the rest, run it again with {}",
     "refused": "once the cause is gone, run it again with {}",
@@ -83,11 +83,11 @@ AGAIN = {"add": "--skip-existing", "set": "the same input", "del": "the same inp
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 INTERRUPTED = 128 + signal.SIGINT
-HEEDED: list[float] = []  # when one of these was, of time.monotonic()
+HEEDED: list[float] = []  # when each signal was handled, by time.monotonic()
 
 
 class ConfigError(LibraryError):
-    """Something is wrong with an argument, a setting or a file."""
+    """An argument, a setting or a file is wrong. Nothing was sent."""
 
 
 EXIT_STATUS = {ConfigError: 2, ConnectError: 3, LoginError: 3, UnknownOutcomeError: 4}  # else 1
@@ -97,13 +97,13 @@ EXIT_STATUS = {ConfigError: 2, ConnectError: 3, LoginError: 3, UnknownOutcomeErr
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with errors of our own, under the program's name in each command."""
+    """An ArgumentParser that raises ConfigError instead of exiting."""
 
     def __init__(self, **kwargs: Any) -> None:
-        # A width of its own spares argparse the import of shutil in each command.
+        # With a fixed width, argparse does not import shutil, which would slow each command.
         formatter = partial(argparse.RawDescriptionHelpFormatter, width=80)
         super().__init__(allow_abbrev=False, formatter_class=formatter, **kwargs)
-        self.color = False  # which argparse has since Python 3.14
+        self.color = False  # Python 3.14 and later would colour the help
 
     def error(self, message: str) -> NoReturn:
         found = re.search("invalid choice: (.*) \\(", message)  # there is no choice but a command
@@ -113,7 +113,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def program() -> str:
-    """The program's name: "library" if it is installed."""
+    """The program's name: "library" if it is installed, else "library.py"."""
     return "library" if os.path.basename(sys.argv[0]) == "library" else "library.py"
 
 
@@ -130,56 +130,58 @@ def build_parser() -> argparse.ArgumentParser:
     title = partial(parse, check_line, origin="TITLE")
     id = partial(parse, parse_number, origin="ID")
     limit = partial(parse, parse_number, origin="--limit")
-    books = "books as list --json prints them, one a line"
+    books = "books as printed by list --json, one per line"
 
-    add = add_command(verbs, "list", list_books, "list books in the server's order", "[TITLE]")
-    add("title", metavar="TITLE", nargs="?", type=title, help="part of the title")
-    add("-n", "--limit", metavar="N", type=limit, help="show at most N books")
+    option = add_command(verbs, "list", list_books, "list books in the server's order", "[TITLE]")
+    option("title", metavar="TITLE", nargs="?", type=title, help="list only titles with this text")
+    option("-n", "--limit", metavar="N", type=limit, help="list at most N books")
 
-    add = add_command(verbs, "add", add_books, "add books", "TITLE", f"titles, or {books}")
-    add("title", metavar="TITLE", nargs="?", type=title, help="title of the book")
-    add("--skip-existing", action="store_true", help="add only what the catalogue lacks")
+    option = add_command(verbs, "add", add_books, "add books", "TITLE", f"titles, or {books}")
+    option("title", metavar="TITLE", nargs="?", type=title, help="title of the book")
+    option("--skip-existing", action="store_true", help="skip titles already in the catalogue")
 
-    add = add_command(verbs, "set", set_titles, "change titles of books", "ID TITLE", books)
-    add("id", metavar="ID", nargs="?", type=id, help="ID of the book")
-    add("title", metavar="TITLE", nargs="?", type=title, help="its new title")
+    option = add_command(verbs, "set", set_titles, "change titles of books", "ID TITLE", books)
+    option("id", metavar="ID", nargs="?", type=id, help="ID of the book")
+    option("title", metavar="TITLE", nargs="?", type=title, help="its new title")
 
-    add = add_command(verbs, "del", delete_books, "delete books", "ID [ID ...]", f"IDs, or {books}")
-    add("ids", metavar="ID", nargs="*", type=id, help="ID of a book")
+    ids = f"IDs, or {books}"
+    option = add_command(verbs, "del", delete_books, "delete books", "ID [ID ...]", ids)
+    option("ids", metavar="ID", nargs="*", type=id, help="ID of a book")
     return parser
 
 
 EPILOG = """\
-password: ODOO_API_KEY, or ODOO_PASSWORD, or else the terminal asks for it
-exit status: 0 done; 1 refused, or not all could be done; 2 usage; 3 no server
-or no login; 4 a change was sent and no answer came; 130 interrupted"""
+password: ODOO_API_KEY or ODOO_PASSWORD, or from a profile, or you are asked
+exit status: 0 done; 1 refused or only partly done; 2 wrong usage or settings;
+3 cannot connect or log in; 4 change sent but no answer; 130 interrupted"""
 
 
 def add_shared_options(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Add the options that can stand before the command or after it."""
+    """Add the options that may come before or after the command."""
     add = partial(parser.add_argument, default=default)
     add("-q", "--quiet", action="store_true", help="print only IDs (list, add) or nothing")
-    add("--json", action="store_true", help="print a JSON object a line")
-    add("--debug", action="store_true", help="show tracebacks with errors")
-    add("--url", help="the server: ODOO_URL, or http://localhost:8069")
-    add("-d", "--db", metavar="NAME", help="the database: ODOO_DB, or odoo-dev")
-    add("-u", "--user", metavar="NAME", help="the user: ODOO_USER, or admin")
-    add("--timeout", metavar="SECONDS", help="how long to wait for an answer: ODOO_TIMEOUT, or 120")
-    add("--config", metavar="FILE", help="the profiles: ~/.config/library/library.ini")
-    add("--profile", metavar="NAME", help="a section of that file: ODOO_PROFILE")
+    add("--json", action="store_true", help="print one JSON object per line")
+    add("--debug", action="store_true", help="show tracebacks, and where settings come from")
+    add("--url", help="server (default: ODOO_URL, else http://localhost:8069)")
+    add("-d", "--db", metavar="NAME", help="database (default: ODOO_DB, else odoo-dev)")
+    add("-u", "--user", metavar="NAME", help="user (default: ODOO_USER, else admin)")
+    add("--timeout", metavar="SECONDS", help="longest wait (default: ODOO_TIMEOUT, else 120)")
+    add("--config", metavar="FILE", help="profiles (default: ~/.config/library/library.ini)")
+    add("--profile", metavar="NAME", help="section of that file (default: ODOO_PROFILE)")
 
 
 def add_command(
     verbs: Any, verb: str, function: Callable[..., None], about: str, words: str, file: str = ""
 ) -> Any:
-    """Add a command, and give the method that adds its arguments.
+    """Add a command, and return the method that adds its arguments.
 
-    `words` is what it takes; `file` says what --file takes in their place, if there is one.
+    `words` are its positional arguments, as the usage line shows them. `file` says what --file can
+    hold instead; if it is empty, there is no --file.
     """
     usage = f"{program()} {verb} [options] " + (f"({words} | -f FILE)" if file else words)
-    end = EPILOG.partition("\n")[0] + ("\n" + HINTS["dash"]) * ("TITLE" in words)
+    end = EPILOG.partition("\n")[0] + (f"\n{HINTS['dash']}" if "TITLE" in words else "")
     parser = verbs.add_parser(verb, usage=usage, help=about, description=about, epilog=end)
-    # An option that is not given after the command leaves what was given before it.
+    # SUPPRESS: otherwise the default would overwrite an option given before the command.
     add_shared_options(parser, default=argparse.SUPPRESS)
     parser.set_defaults(function=function, words=words)
     if file:
@@ -189,14 +191,15 @@ def add_command(
 
 
 def parse_arguments(argv: Sequence[str]) -> Namespace:
-    """The arguments, with the file read. Raises ConfigError if something is wrong with them."""
+    """The arguments, and the lines of the file. Raises ConfigError if something is wrong."""
     args, rest = build_parser().parse_known_args(argv)
     hint = HINTS["help"].format(f"{program()} {args.command}")
     words = [vars(args)[name] for name in ("id", "title", "ids") if name in args]
     files = vars(args).get("file") or []
+    is_complete = not any(words) if files else all(words)
     wrong = ""
     if rest:
-        wrong = f"unrecognized argument: {rest[0].partition('=')[0]}"  # without an option's value
+        wrong = f"unrecognized argument: {rest[0].partition('=')[0]}"  # its value may be secret
         if args.command != "del" and re.match("-[^-]", rest[0]):
             hint = HINTS["dash"]
         elif vars(args).get("title") and not rest[0].startswith("-"):
@@ -205,7 +208,7 @@ def parse_arguments(argv: Sequence[str]) -> Namespace:
         wrong = "--quiet and --json exclude each other"
     elif len(files) > 1:
         wrong = "--file can be given only once"
-    elif args.command != "list" and (any(words) if files else not all(words)):
+    elif args.command != "list" and not is_complete:
         wrong = f"give either {args.words} or --file FILE"
     if wrong:
         raise ConfigError(wrong, hint=hint)
@@ -214,7 +217,7 @@ def parse_arguments(argv: Sequence[str]) -> Namespace:
 
 
 def parse(check: Callable[[str, str], T], text: str, origin: str) -> T:
-    """What `check` makes of a text, or else ConfigError."""
+    """check(text, origin), with its ValueError raised as a ConfigError."""
     try:
         return check(text, origin)
     except ValueError as error:
@@ -223,11 +226,11 @@ def parse(check: Callable[[str, str], T], text: str, origin: str) -> T:
 
 def parse_number(text: str, origin: str) -> int:
     number: Any = int(text) if re.fullmatch("[0-9]{1,20}", text) else text
-    return check_number(number, origin)
+    return check_number(number, origin)  # which refuses a text, and shows it
 
 
 def check_line(text: str, origin: str) -> str:
-    """`text`, if it is one line and not blank; else ValueError."""
+    """`text`, if it is one line and not blank. Raises ValueError otherwise."""
     check_text(text, origin, "[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
     if not text.strip():
         raise ValueError(f"{origin} must not be blank")
@@ -238,16 +241,16 @@ def check_line(text: str, origin: str) -> str:
 
 
 def read_lines(verb: str, path: str) -> list[Line]:
-    """The lines of a command's file that are not blank. The file "-" is standard input.
+    """The lines of a file that are not blank. The path "-" means standard input.
 
-    ConfigError names the first ten bad lines.
+    Raises ConfigError, which names the first ten bad lines.
     """
     name = "standard input" if path == "-" else path
     text = read_text(0 if path == "-" else path, name)
     lines: list[Line] = []
     seen: set[int] = set()
     errors = []
-    # Not by splitlines(), which ends a line at more than a line feed.
+    # Not splitlines(): it also splits at characters that a title in JSON may have.
     for number, line in enumerate(text.split("\n"), start=1):
         origin = f"{name}, line {number}"
         try:
@@ -269,22 +272,22 @@ def read_text(file: str | int, name: str) -> str:
     try:
         with open(file, "rb", closefd=file != 0) as stream:
             if os.name == "posix":
-                os.set_blocking(stream.fileno(), True)  # or a pause could look like the end
+                os.set_blocking(stream.fileno(), True)  # or a pause would look like the end
             content = stream.read()
-        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # spreadsheets write it
+        # Invalid bytes become surrogates, which every check of a line refuses.
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # from a spreadsheet
             return content.decode("utf-16", "surrogatepass")
-        # Invalid bytes become surrogates, which no check of a line lets pass.
         return content.decode("utf-8-sig", "surrogateescape")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {name}: {getattr(error, 'strerror', error)}") from None
 
 
-NEEDED = {"add": {"name"}, "set": {"id", "name"}, "del": {"id"}}  # of a book, by command
+NEEDED = {"add": {"name"}, "set": {"id", "name"}, "del": {"id"}}  # keys that each command needs
 
 
 def parse_line(verb: str, line: str, origin: str) -> tuple[Any, Any]:
-    """The ID and the title in a line, or None for what it lacks."""
-    if verb == "set" or line.startswith(("{", "[{")):
+    """The ID and the title in a line. The one that is missing is None."""
+    if verb == "set" or line.startswith(("{", "[{")):  # a JSON array is refused, never a title
         return parse_book(NEEDED[verb], line, origin)
     if verb == "add":
         return None, check_line(line, origin)
@@ -292,7 +295,7 @@ def parse_line(verb: str, line: str, origin: str) -> tuple[Any, Any]:
 
 
 def parse_book(needed: set[str], line: str, origin: str) -> tuple[Any, Any]:
-    """The ID and the title in a JSON object, or None for what is neither there nor needed."""
+    """The ID and the title in a JSON object. A missing one that is not `needed` is None."""
     import json
 
     book: Any = {}
@@ -303,7 +306,7 @@ def parse_book(needed: set[str], line: str, origin: str) -> tuple[Any, Any]:
         raise ValueError(f'{origin} must be like {{"id": 60, "name": "Moby-Dick"}}')
     if "id" in book:
         check_number(book["id"], f"{origin}: ID")
-    if "name" in needed:
+    if "name" in needed:  # `del` does not send it
         check_text(book["name"], f"{origin}: name")
     return book.get("id"), book.get("name")
 
@@ -317,12 +320,12 @@ def find_settings(args: Namespace) -> Settings:
     1. an option
     2. the profile that --profile or ODOO_PROFILE names
     3. the environment
-    4. the file's [DEFAULT]
+    4. [DEFAULT] in the file of profiles
     5. the defaults
 
-    A password goes only to the server that is set beside it: in the same section, which includes
-    [DEFAULT], or in the environment. If none is set there, it goes to the server in use. Raises
-    ConfigError if that is another one.
+    A password is only sent to the server that is set in the same place: in the profile or else
+    [DEFAULT], or in the environment. If no server is set there, the password is for the server in
+    use. Raises ConfigError if the password is for another server.
     """
     options = {
         name: (vars(args)[name], f"--{name}") for name in DEFAULTS if vars(args)[name] is not None
@@ -333,18 +336,21 @@ def find_settings(args: Namespace) -> Settings:
     sources = [options, profile, environment, common, defaults]
     found = {name: value for source in reversed(sources) for name, value in source.items()}
     url = found["url"]
-    beside = next((source for source in sources if "password" in source), {})
-    beside_url = ({**common, **beside} if beside is profile else beside).get("url", url)
-    if parse(parse_url, *beside_url) != parse(parse_url, *url):
-        what = f"the password ({found['password'][1]}) is for {beside_url[0]} ({beside_url[1]})"
+    place = next((source for source in sources if "password" in source), {})
+    if place is profile:
+        place = {**common, **profile}
+    password_url = place.get("url", url)
+    if parse(parse_url, *password_url) != parse(parse_url, *url):
+        what = f"the password ({found['password'][1]}) is for {password_url[0]} ({password_url[1]})"
         raise ConfigError(f"{what}, not for {url[0]} ({url[1]})", hint=HINTS["another server"])
+    # The password of a new Odoo, which goes to no other server.
     if all(found[name][0] == DEFAULTS[name] for name in ("url", "db", "user")):
         found.setdefault("password", ("admin", "the default"))
     return found
 
 
 def pick(names: Mapping[str, str], values: Mapping[str, str], where: str = "") -> Settings:
-    """The settings among some values, by their names there. An empty value counts as unset."""
+    """The settings in `values`, whose keys `names` translates. An empty value counts as unset."""
     settings: Settings = {}
     for name, setting in names.items():
         if values.get(name):
@@ -374,7 +380,7 @@ def read_profiles(args: Namespace) -> list[Settings]:
 
 
 def read_ini(path: str, must_exist: bool) -> dict[str, dict[str, str]]:
-    """The sections of an ini file, [DEFAULT] as one of them. No error quotes its lines."""
+    """The sections of an ini file, with [DEFAULT]. Errors show no line: it may hold a password."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             others_can = os.name == "posix" and os.stat(file.fileno()).st_mode & 0o077
@@ -387,6 +393,7 @@ def read_ini(path: str, must_exist: bool) -> dict[str, dict[str, str]]:
         raise ConfigError(f"cannot read {path}: {reason}") from None
     import configparser
 
+    # With no default section, [DEFAULT] is read like any other.
     ini = configparser.ConfigParser(interpolation=None, default_section="")
     try:
         ini.read_string(text)
@@ -404,12 +411,12 @@ def xdg_path(variable: str, default: str, name: str) -> str:
     """The path of a file in the user's folder for settings or caches."""
     folder = os.environ.get(variable, "")
     folder = folder if os.path.isabs(folder) else os.path.expanduser(default)
-    # Without a home, a path where nothing can be read or kept.
+    # Without a home folder, a path that can't exist: nothing is read or saved.
     return os.path.join(folder if os.path.isabs(folder) else os.devnull, "library", name)
 
 
 def connect(settings: Settings, backend: Backend) -> LibraryAPI:
-    """The API with these settings. If there is no password among them, the user is asked for it."""
+    """The API with these settings. Asks the user for the password if they have none."""
     scheme, host, port = parse(parse_url, *settings["url"])
     db, user = (parse(check_line, *settings[name]) for name in ("db", "user"))
     timeout = parse(parse_seconds, *settings["timeout"])
@@ -417,8 +424,8 @@ def connect(settings: Settings, backend: Backend) -> LibraryAPI:
         url = settings["url"][0].strip()
         settings["password"] = ask_password(f"{user} on {url}, database {db}")
     pwd = parse(check_line, *settings["password"])
-    login = urllib.parse.quote(f"{user}@{scheme}://{host}:{port}/{db}", safe="")
-    cache = xdg_path("XDG_CACHE_HOME", "~/.cache", login)
+    file_name = urllib.parse.quote(f"{user}@{scheme}://{host}:{port}/{db}", safe="")
+    cache = xdg_path("XDG_CACHE_HOME", "~/.cache", file_name)
     return backend(host, port, db, user, pwd, scheme=scheme, timeout=timeout, uid_cache=cache)
 
 
@@ -426,7 +433,7 @@ def parse_url(text: str, origin: str) -> tuple[str, str, int]:
     """Scheme, host and port. The error does not show `text`, which may hold a password."""
     found = re.fullmatch(
         r"(?ai)(https?)://(?:\[([0-9a-f:.]{2,45})\]|([\w.-]{1,253}))(?::([0-9]{1,5}))?"
-        r"(?:[/?#].*)?",  # a path, as a browser or a client shows it, is left out
+        r"(?:[/?#].*)?",  # a path, as copied from a browser, is ignored
         text.strip(),
     )
     if not found or not 1 <= int(found[4] or 80) <= 65535:
@@ -442,18 +449,16 @@ def parse_seconds(text: str, origin: str) -> float:
 
 
 def ask_password(whose: str) -> tuple[str, str]:
-    """Ask for a password on the terminal, whatever standard input is."""
+    """Ask for a password on the terminal, even if standard input is a file or a pipe."""
     import warnings
     from getpass import GetPassWarning, getpass
 
     pwd = ""
     with warnings.catch_warnings():
-        warnings.simplefilter("error", GetPassWarning)  # it says that there is no terminal
+        warnings.simplefilter("error", GetPassWarning)  # getpass warns if there is no terminal
         with contextlib.suppress(GetPassWarning, EOFError, UnicodeError, OSError):
             if os.name == "nt":
-                open("CONIN$").close()  # OSError without a console: getpass would never end
-            if os.name == "nt":
-                open("CONIN$").close()  # an error without a console: getpass would wait forever
+                open("CONIN$").close()  # OSError without a console: getpass would wait forever
             pwd = getpass(printable(f"Password of {whose}: "))
     if not pwd:
         raise ConfigError(f"no password for {whose}", hint=HINTS["no password"])
@@ -476,7 +481,7 @@ def add_books(args: Namespace, api: LibraryAPI, console: Console) -> None:
     if args.file is not None:
         add_lines(args, api, console)
     elif args.skip_existing and api.existing_titles([args.title]):
-        console.sum_up("added {:,} of {:,} titles", 1, ": the catalogue has it already", {})
+        console.sum_up("added {:,} of {:,} titles", 1, ": it is already in the catalogue", {})
     else:
         console.is_under_way = True
         books = {api.create(args.title): args.title}
@@ -484,11 +489,12 @@ def add_books(args: Namespace, api: LibraryAPI, console: Console) -> None:
 
 
 def add_lines(args: Namespace, api: LibraryAPI, console: Console) -> None:
-    """Add the titles of a file. With --skip-existing, only copies that the catalogue lacks."""
+    """Add the titles in a file. With --skip-existing, skip copies already in the catalogue."""
     seen: Counter[str] = Counter()
     for batch in batches(args.file, console):
         titles = [title for _, _, title in batch]
         if args.skip_existing:
+            # By now the catalogue should have as many copies as the file up to this batch.
             seen.update(titles)
             wanted = Counter({title: seen[title] for title in titles})
             lacking = wanted - api.existing_titles(wanted)
@@ -510,7 +516,7 @@ def set_titles(args: Namespace, api: LibraryAPI, console: Console) -> None:
 
 
 def set_lines(args: Namespace, api: LibraryAPI, console: Console) -> None:
-    """Change the titles of the books in a file. Only what differs is sent and printed."""
+    """Change titles to those in a file. Only titles that differ are sent and printed."""
     missing: list[int] = []
     for batch in batches(args.file, console):
         titles = {id: title for _, id, title in batch}
@@ -522,14 +528,14 @@ def set_lines(args: Namespace, api: LibraryAPI, console: Console) -> None:
 
 
 def delete_books(args: Namespace, api: LibraryAPI, console: Console) -> None:
-    """Delete books. One whose title is not the file's any more is left alone."""
+    """Delete books. A book whose title differs from the one in the file is left alone."""
     lines = [(0, id, None) for id in args.ids] if args.file is None else args.file
     lines = list({line[1]: line for line in lines}.values())  # each ID once
     missing: list[int] = []
     renamed: list[int] = []
     for batch in batches(lines, console, BATCH_IDS, float("inf")):
         titles = {id: title for _, id, title in batch}
-        deleted, others, absent = api.unlink_many(titles, titles)
+        deleted, others, absent = api.unlink_many(titles.keys(), titles)
         console.report("Book with ID {} was deleted.", deleted)
         renamed += others
         missing += absent
@@ -541,9 +547,9 @@ def delete_books(args: Namespace, api: LibraryAPI, console: Console) -> None:
 def batches(
     lines: Sequence[Line], console: Console, most: int = BATCH, characters: float = BATCH_CHARACTERS
 ) -> Iterator[Sequence[Line]]:
-    """The lines in batches, of so many lines and so many characters in their titles at most.
+    """The lines in batches of at most `most` lines, whose titles have at most `characters`.
 
-    `console` learns which batch is under way.
+    A line with a longer title is a batch of its own. `console` is told which batch is under way.
     """
     ends = list(accumulate(len(title or "") for _, _, title in lines))
     at = 0
@@ -551,7 +557,7 @@ def batches(
         room = characters + (ends[at - 1] if at else 0)
         batch = lines[at : min(at + most, bisect(ends, room, at + 1))]
         first, last = batch[0][0], batch[-1][0]
-        if first:  # arguments have no numbers
+        if first:  # arguments have the number 0
             console.part = f"line {first}" if first == last else f"lines {first} to {last}"
             console.show_progress(f"{at} of {len(lines)}")
         at += len(batch)
@@ -565,23 +571,23 @@ def batches(
 
 
 class Console:
-    """What the user sees of a command: results on standard output, all else on standard error."""
+    """The output of a command: results on standard output, all else on standard error."""
 
     def __init__(self) -> None:
         self.quiet = self.debug = False
-        self.encoders: Any = ()  # of --json: of any title, and of a printable one
-        self.again = ""  # how the command is run again
+        self.encoders: Any = ()  # for --json: one for any title, one for a printable title
+        self.again = ""  # what to run the command again with, as in AGAIN
         self.mask: Callable[[str], str] = str  # hides the password
-        # How far the work is, for what is said if something stops it:
-        self.part = ""  # what is under way, if it is a part of the work
-        self.is_under_way = False  # a change that has not been reported yet
-        self.change_sent = True  # and whether it had been sent when Ctrl-C came
-        self.unprinted: list[int] = []  # the books of a change that is just being reported
-        self.done = 0  # books reported
-        self.left = 0  # lines after the part under way
+        # Progress, for the messages if the command is stopped:
+        self.part = ""  # what stands before an error: "lines 1 to 1000", for example
+        self.is_under_way = False  # whether a change has begun that has not been reported
+        self.change_sent = True  # whether its request had been sent when Ctrl-C came
+        self.unprinted: list[int] = []  # IDs of changed books that are being printed
+        self.done = 0  # books changed and reported
+        self.left = 0  # lines after the current batch
 
     def line(self, sentence: str, id: int, name: str, if_quiet: str = "") -> str:
-        """What to print of a book, with the line's end; nothing if the options want nothing."""
+        """The line to print for a book, with its newline, or "" if nothing is to be printed."""
         if self.encoders:
             encode = self.encoders[name == printable(name)]
             return f'{{"id": {id}, "name": {encode(name)}}}\n'
@@ -589,57 +595,59 @@ class Console:
         return f"{printable(text)}\n" if text else ""
 
     def report(self, sentence: str, books: Mapping[int, str], if_quiet: str = "") -> None:
-        """Print what was done with books, at once: what is printed is stored."""
+        """Print at once what the server has just done, so that the output is never behind it."""
         done = self.done + len(books)
         self.unprinted, self.done, self.is_under_way = list(books), done, False
         lines = [self.line(sentence, id, name, if_quiet) for id, name in books.items()]
         self.show_progress("")
-        with contextlib.suppress(BrokenPipeError):  # the reader has seen enough; the work goes on
+        with contextlib.suppress(BrokenPipeError):  # nobody reads any more; the work goes on
             sys.stdout.writelines(lines)
             sys.stdout.flush()
         self.unprinted = []
 
     def unprinted_ids(self) -> str:
-        """The books that were changed and not printed, as the end of a message."""
+        """The end of a message: the books that were changed but not printed, if any."""
         ids = self.unprinted
         if len(ids) > 2 and ids == list(range(ids[0], ids[-1] + 1)):
             return f"; done, but not printed: ID {ids[0]} to {ids[-1]}"
         return f"; done, but not printed: ID {' '.join(map(str, ids))}" if ids else ""
 
-    def how_to_go_on(self, in_doubt: bool, hint: str) -> str:
-        """What to do about a change in doubt, or else, as `hint`, about the rest of the work."""
+    def how_to_go_on(self, in_doubt: bool, if_partly_done: str) -> str:
+        """The hint for a change in doubt, or HINTS[if_partly_done] if only a part was done."""
         if in_doubt:
             return HINTS["in doubt"].format(self.again)
-        is_part = self.done and (self.is_under_way or self.left)
-        return HINTS[hint].format(self.again) if is_part else ""
+        partly_done = self.done and (self.is_under_way or self.left)
+        return HINTS[if_partly_done].format(self.again) if partly_done else ""
 
-    def sum_up(self, what: str, total: int, same: str, left: Mapping[str, list[int]]) -> None:
-        """Say how much of a file was done, and how much needed nothing.
+    def sum_up(self, what: str, total: int, same: str, failed: Mapping[str, list[int]]) -> None:
+        """Print how much of a file was done, and how much needed no change.
 
-        Raises LibraryError if books were left, which `left` lists by reason.
+        `failed` has the IDs of the books that could not be changed, by reason. Raises LibraryError
+        if there are any.
         """
-        others = total - self.done - sum(map(len, left.values()))
+        others = total - self.done - sum(map(len, failed.values()))
         if what and not self.quiet:
-            self.complain(what.format(self.done, total) + same.format(others) * bool(others))
-        if any(left.values()):
-            raise LibraryError(*(f"{why} ID {first_ten(ids)}" for why, ids in left.items() if ids))
+            self.complain(what.format(self.done, total) + (same.format(others) if others else ""))
+        if any(failed.values()):
+            reasons = (f"{why} ID {first_ten(ids)}" for why, ids in failed.items() if ids)
+            raise LibraryError(*reasons)
 
     def show_progress(self, text: str) -> None:
-        """Show `text` on a terminal, in the cursor's line, in place of what was shown before."""
+        """Show `text` on the terminal, in place of the progress shown before."""
         if self.part and not self.quiet and sys.stderr.isatty():
             with contextlib.suppress(OSError):  # the terminal may be gone
                 sys.stderr.write(f"\r\x1b[K{text}")
                 sys.stderr.flush()
 
     def complain(self, *messages: str) -> None:
-        """Print messages, a line each, on standard error."""
+        """Print messages on standard error, one per line."""
         self.show_progress("")
-        with contextlib.suppress(OSError):  # nobody reads them; the exit status remains
+        with contextlib.suppress(OSError):  # nobody can read them; the exit status has to do
             for message in filter(None, messages):
                 sys.stderr.write(f"{program()}: {printable(message)}\n")
 
     def fail(self, error: LibraryError) -> int:
-        """Say what went wrong and what to do, and give the exit status that says so too."""
+        """Print what went wrong and what to do, and return the exit status."""
         if self.debug:
             import traceback
 
@@ -649,17 +657,17 @@ class Console:
         hint = self.how_to_go_on(isinstance(error, UnknownOutcomeError), "refused")
         self.complain(*(f"error: {part}{what}" for what in error.args), hint or error.hint)
         status = next((EXIT_STATUS[kind] for kind in EXIT_STATUS if isinstance(error, kind)), 1)
-        # 3 promises that nothing was changed. What stops part-way could not all be done: 1.
+        # Status 3 promises that nothing was changed, so it becomes 1 if a part was done.
         return 1 if status == 3 and self.done else status
 
 
-# What a line of text can't show as it is: control characters, line separators, and what changes
-# the direction in which the rest is shown. (isprintable() would also refuse a soft hyphen.)
+# Characters that a terminal must not get: control characters, line separators, and those that
+# reverse the text after them. (isprintable() would also refuse a soft hyphen.)
 UNPRINTABLE = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 
 
 def printable(text: str) -> str:
-    """`text` on one line, with escapes for what would control a terminal."""
+    """`text` on one line, with escapes in place of characters that would control a terminal."""
     if text.isprintable():
         return text
     return re.sub(UNPRINTABLE, lambda found: found[0].encode("unicode_escape").decode(), text)
@@ -669,25 +677,25 @@ def printable(text: str) -> str:
 
 
 def command(backend: Backend = LibraryAPI) -> NoReturn:
-    """Run main as a program. It dies of a signal that interrupts it, so a shell's loop stops."""
+    """Run main and exit. After a signal, die of that signal, so that a shell's loop stops too."""
     try:
         for signum in SIGNALS:
             if signal.getsignal(signum) is not signal.SIG_IGN:
                 signal.signal(signum, interrupt)
         open_streams()
         status = main(backend=backend)
-    except KeyboardInterrupt as stop:  # when all was said
-        status = (*stop.args, INTERRUPTED)[0]
+    except KeyboardInterrupt as stop:  # before or after the try in main
+        status = exit_status(stop)
     if status > 128 and os.name == "posix":
         signal.signal(status - 128, signal.SIG_DFL)
         os.kill(os.getpid(), status - 128)
-    os._exit(status)  # at once: Python's own way out takes a while
+    os._exit(status)  # skip Python's shutdown, which takes a while
 
 
 def interrupt(signum: int, frame: object) -> None:
     """Raise KeyboardInterrupt, with the exit status that a shell gives for the signal.
 
-    At most once a second, so that what it interrupts is told once.
+    A second signal within a second is ignored: it would cut off the message about the first.
     """
     now = time.monotonic()
     if not HEEDED or now > HEEDED[-1] + 1:
@@ -695,22 +703,27 @@ def interrupt(signum: int, frame: object) -> None:
         raise KeyboardInterrupt(128 + signum)
 
 
-def open_streams() -> None:
-    """Give standard output a buffer, and replace streams that were closed when we were started.
+def exit_status(stop: KeyboardInterrupt) -> int:
+    """The exit status after an interrupt. Python's own handler gives it no arguments."""
+    return int(stop.args[0]) if stop.args else INTERRUPTED
 
-    Without a buffer, as with PYTHONUNBUFFERED, Python loses what a full disk or pipe doesn't take.
+
+def open_streams() -> None:
+    """Give standard output a buffer, and replace streams that the caller has closed.
+
+    Without a buffer (PYTHONUNBUFFERED), output that a full disk or pipe refuses is lost silently.
     """
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (nobody reads messages)
     if sys.stdout is None:
-        sys.stdout = open(os.devnull)  # noqa: SIM115  (for reading: writing a result is an error)
+        sys.stdout = open(os.devnull)  # noqa: SIM115  (read-only: printing a result must fail)
     else:  # an ASCII locale gets escapes instead of an error
         encoding, errors, fd = sys.stdout.encoding, "backslashreplace", sys.stdout.fileno()
         sys.stdout = open(fd, "w", -1, encoding, errors, closefd=False)  # noqa: SIM115
 
 
 def main(argv: Sequence[str] | None = None, backend: Backend = LibraryAPI) -> int:
-    """Run the program with `argv` (without its name) and give its exit status."""
+    """Run the program with `argv`, which excludes its name, and return the exit status."""
     console, status = Console(), 0
     try:
         try:
@@ -718,32 +731,32 @@ def main(argv: Sequence[str] | None = None, backend: Backend = LibraryAPI) -> in
             sys.stdout.flush()
         except LibraryError as error:
             status = console.fail(error)
-        except OSError as error:  # of standard output: the API's are LibraryErrors
-            if not isinstance(error, BrokenPipeError):  # else its reader has seen enough
+        except OSError as error:  # from standard output: the API raises LibraryError
+            if not isinstance(error, BrokenPipeError):  # a reader that stops early is no error
                 what = f"cannot write the output: {error.strerror or error}"
                 status = console.fail(LibraryError(what + console.unprinted_ids()))
         return status
     except KeyboardInterrupt as stop:
         hint = console.how_to_go_on(console.is_under_way and console.change_sent, "rest")
         console.complain(f"interrupted{console.unprinted_ids()}", hint)
-        return int((*stop.args, INTERRUPTED)[0])
+        return exit_status(stop)
 
 
 def run(argv: Sequence[str], backend: Backend, console: Console) -> None:
-    """Run one command."""
+    """Run one command. Adds to an error what only the settings can tell."""
     try:
         args = parse_arguments(argv)
-    except SystemExit:  # argparse's, after --help or --version
+    except SystemExit:  # argparse exits after --help and --version
         return
     console.quiet, console.debug = args.quiet, args.debug
     console.again = AGAIN.get(args.command, "")
     if args.json:
         from json.encoder import encode_basestring, encode_basestring_ascii
 
-        # As it is, a title can be searched and edited; in ASCII it is exact in every locale.
+        # Unescaped titles can be searched and edited; escaped ones are exact in every locale.
         is_utf8 = (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
-        as_it_is = encode_basestring if is_utf8 else encode_basestring_ascii
-        console.encoders = encode_basestring_ascii, as_it_is
+        if_printable = encode_basestring if is_utf8 else encode_basestring_ascii
+        console.encoders = encode_basestring_ascii, if_printable
     settings = find_settings(args)
     api = connect(settings, backend)
     console.mask = partial(mask, user=settings["user"][0], pwd=settings["password"][0])
@@ -755,7 +768,8 @@ def run(argv: Sequence[str], backend: Backend, console: Console) -> None:
         console.change_sent = getattr(api, "change_sent", True)
         raise
     except LoginError as error:
-        error.hint = error.hint or origins(settings, "password", "user", "db")
+        where = origins(settings, "password", "user", "db")
+        error.hint = error.hint or HINTS["login"].format(where)
         raise
     except ConnectError as error:
         if settings["url"][1] == "the default" and isinstance(error.__cause__, NotSentError):
@@ -765,7 +779,7 @@ def run(argv: Sequence[str], backend: Backend, console: Console) -> None:
 
 
 def origins(settings: Settings, *names: str) -> str:
-    """Where settings were set."""
+    """Where these settings come from."""
     return ", ".join(f"{name} from {settings[name][1]}" for name in names)
 
 

@@ -7,9 +7,9 @@
     >>> api.search_read("moby")
     [{'id': 60, 'name': 'Moby-Dick'}]
 
-Every call is one POST with a deadline. No request is sent twice: if no answer comes to a change,
-UnknownOutcomeError says that it may have been made. `python3 -i library_xmlrpc.py` lists the books
-of a server with the default settings, and leaves you in a session with `api` at hand.
+Every call is one POST with a deadline. A change is never sent again: if no answer comes, the call
+raises UnknownOutcomeError, because the change may have been made. `python3 -i library_xmlrpc.py`
+lists the books of the server above, and leaves you in a session with `api` at hand.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from typing import Any, Callable, TypeVar
 
     T = TypeVar("T")
-    Parse = Callable[[Any], T]  # of a reply's value: raises BadReplyError if its type is wrong
-    Book = dict[str, Any]  # of an "id" and a "name"
+    Parse = Callable[[Any], T]  # checks a reply's value: raises BadReplyError if it is wrong
+    Book = dict[str, Any]  # {"id": int, "name": str}
 
 
 __all__ = (
@@ -52,20 +52,20 @@ __all__ = (
 
 MODEL = "library.book"
 QUESTIONS = ("search", "search_count", "search_read", "read", "fields_get")  # they change nothing
-MAX_ID = 2**31 - 1  # XML-RPC's integers have 32 bits, as do PostgreSQL's that Odoo uses for ids
-FIRST_PAGE = 1000  # books in a listing's first request
-NEXT_PAGES = 8000  # and in the others: fewer take Odoo longer, more take us more memory
+MAX_ID = 2**31 - 1  # integers have 32 bits in XML-RPC, and ids have 32 bits in Odoo's database
+FIRST_PAGE = 1000  # books in the first request of a listing
+NEXT_PAGES = 8000  # books in each later one: fewer would be slower, more would need more memory
 CALLS_AHEAD = 2  # pages fetched before the reader asks for them
 MAX_REPLY = 128 * 2**20  # bytes, unpacked
 CONNECT_SECONDS = 10.0
-IDLE_SECONDS = 4.0  # a connection is not reused after that: many servers close it after 5
+IDLE_SECONDS = 4.0  # no reuse after a longer pause: many servers close a connection after 5
 
 
 # --- Errors --------------------------------------------------------------------------------------
 
 
 class LibraryError(Exception):
-    """The call failed. `args` say what happened, a line each; `hint`, if any, what to do."""
+    """A call failed. `args` are lines that say what happened; `hint` says what to do, or is ""."""
 
     def __init__(self, *lines: str, hint: str = "") -> None:
         super().__init__(*lines)
@@ -73,7 +73,7 @@ class LibraryError(Exception):
 
 
 class ConnectError(LibraryError):
-    """No server, no Odoo, or no answer to a question. Nothing was changed."""
+    """No server, no Odoo, or no answer to a call that only reads. Nothing was changed."""
 
 
 class LoginError(LibraryError):
@@ -81,9 +81,9 @@ class LoginError(LibraryError):
 
 
 class ServerError(LibraryError):
-    """The server refused, and rolled back. `code` and `text` are its fault's.
+    """The server refused the call and changed nothing.
 
-    A refusal by Odoo's import has the code 2.
+    `code` and `text` are the faultCode and faultString. If Odoo's import refuses, the code is 2.
     """
 
     code: int = 0
@@ -91,7 +91,7 @@ class ServerError(LibraryError):
 
 
 class BookNotFoundError(ServerError):
-    """There is no book with one of `ids`, or none that this user may see."""
+    """No book has one of `ids`, or this user may not see it."""
 
     def __init__(self, ids: list[int]) -> None:
         super().__init__(f"there is no book with ID {first_ten(ids)}")
@@ -99,19 +99,22 @@ class BookNotFoundError(ServerError):
 
 
 class UnknownOutcomeError(LibraryError):
-    """A change was sent and no valid answer came: it may have been made, or may yet be."""
+    """A change was sent and no valid answer came. It may have been made, or may still be made."""
 
 
-# These two are raised by a service (see LibraryAPI._service), and become ConnectError or
+# A service (see LibraryAPI._service) raises these two. LibraryAPI turns them into ConnectError or
 # UnknownOutcomeError.
 
 
 class NotSentError(Exception):
-    """The server can't have acted on the request. The exception's cause says why."""
+    """The server can't have acted on the request. The exception's cause says why.
+
+    The text is the start of a message that goes on with the URL: "cannot connect to".
+    """
 
 
 class BadReplyError(Exception):
-    """The reply is not what it must be. The text says why."""
+    """The reply is malformed, or is not what the call returns. The text says how."""
 
 
 # --- The API -------------------------------------------------------------------------------------
@@ -121,19 +124,20 @@ class LibraryAPI:
     """The books of one Odoo database, as one user sees them.
 
     Args:
-        host, port: of the server's HTTP service.
-        db, user, pwd: the database, and a login to it; `pwd` is a password or an API key.
-        scheme: "http" or "https". https is verified against the system's trust store, and uses
-            the proxy that https_proxy names.
-        timeout: seconds for each call as a whole, however slowly bytes arrive, with at most ten
-            of them to connect. Parsing the XML of a large reply takes time beyond that.
-        uid_cache: a file to remember the user's id in, or None. Use it for this server, database
-            and user only. It saves the login, which takes Odoo 17 and later a third of a second.
-            It holds no secret: the server checks `pwd` with each call.
+        host, port: the address of the server's HTTP service.
+        db, user: the database, and the name of a user in it.
+        pwd: the user's password or API key.
+        scheme: "http" or "https". With https, the certificate is checked against the system's
+            trust store, and the proxy in https_proxy is used.
+        timeout: seconds for a whole call, however slowly bytes arrive. At most ten of them are for
+            connecting. Parsing a large reply takes extra time.
+        uid_cache: a file for the user's id, or None. Each server, database and user needs a file
+            of its own. The file saves logins, which take a third of a second on Odoo 17 and later.
+            It is not secret: the server checks `pwd` in every call.
 
     Raises:
-        ValueError: an argument that can't be right. The constructor does no I/O; the methods
-            raise ValueError in the same way, and LibraryError as its subclasses say.
+        ValueError: an argument is invalid. The constructor does no I/O. The methods also raise
+            ValueError for invalid arguments, and the subclasses of LibraryError.
     """
 
     def __init__(
@@ -155,7 +159,7 @@ class LibraryAPI:
         if scheme not in ("http", "https") or type(port) is not int or not 1 <= port <= 65535:
             raise ValueError(f"not http or https, or not a port: {scheme!r}, {port!r}")
         if not isinstance(timeout, (int, float)) or not 0 < timeout <= 1e6:
-            raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
+            raise ValueError(f"timeout must be seconds, above 0 and up to 1000000, not {timeout!r}")
         self.host, self.port, self.scheme = host, port, scheme
         self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         self.db, self.user, self._pwd = db, user, pwd
@@ -163,13 +167,13 @@ class LibraryAPI:
         self._uid: int | None = None
         self._uid_cache = uid_cache
         self._uid_is_recalled = False  # from the cache, which may be stale
-        self._is_changing = False  # whether the last call is, or was, a change
+        self._is_changing = False  # whether the current or last call is a change
 
     def __repr__(self) -> str:
         return f"<LibraryAPI {self.url} db={self.db!r} user={self.user!r}>"
 
     def close(self) -> None:
-        """Close the connections kept for later calls. A later call opens its own."""
+        """Close the connections kept for later calls. A later call opens a new one."""
         self.transport.close()
 
     def version(self) -> dict[str, Any]:
@@ -178,15 +182,15 @@ class LibraryAPI:
             return _of(dict, self._service("common").version())
 
     def search_read(self, title: str | None = None, limit: int | None = None) -> list[Book]:
-        """The books whose title contains `title`, in any case, in the server's order."""
+        """The books whose title contains `title`, ignoring case, in the server's order."""
         return list(self.iter_books(title, limit))
 
     def iter_books(self, title: str | None = None, limit: int | None = None) -> Iterator[Book]:
         """The books that search_read gives, as an iterator that fetches them page by page.
 
-        No book appears twice, and none that exists all the time is missing, even if others add
-        and delete books meanwhile. Pages by offset can't promise that. So the first page comes
-        with the search itself, and the others by the ids that a second search finds.
+        No book appears twice, and no book that exists throughout is missing, even if others add
+        and delete books meanwhile. Offsets can't promise that. So only the first page is searched
+        for; a second search gives the ids of the rest, which are read page by page.
         """
         domain: list[Any] = []
         if title:
@@ -201,29 +205,30 @@ class LibraryAPI:
             return
         listed = {book["id"] for book in first}
         found = self._execute("search", [domain], {"limit": limit} if limit else {}, _ids)
-        ids = [id for id in found if id not in listed][: limit and limit - len(first)]
+        rest = limit - len(first) if limit else None
+        ids = [id for id in found if id not in listed][:rest]
         pages = (ids[at : at + NEXT_PAGES] for at in range(0, len(ids), NEXT_PAGES))
         for books in _call_ahead(self._read, pages):
             yield from books
 
     def create(self, title: str) -> int:
-        """Add a book and give its id."""
+        """Add a book and return its id."""
         return self._execute("create", [{"name": check_text(title)}], {}, _id)
 
     def create_many(self, titles: Iterable[str]) -> list[int]:
-        """Add a book for each title, all or none, and give their ids in order.
+        """Add a book for each title, all or none, and return their ids in order.
 
-        It is one transaction, hence one request. Many web servers in front of Odoo accept no
-        request above 1 MiB, some 9,000 titles.
+        This is one request, so that it is one transaction. Many web servers in front of Odoo
+        refuse a request above 1 MiB, which is about 9,000 titles.
         """
         rows = [{"name": title} for title in _check_texts(titles)]
         return self._execute("create", [rows], {}, partial(_ids, count=len(rows)))
 
     def write(self, id: int, title: str) -> bool:
-        """Change the title of a book, and give True; BookNotFoundError if there is none.
+        """Change the title of a book and return True. Raises BookNotFoundError if it is missing.
 
-        It takes a call of its own to look: Odoo's `write` answers True for a book that does not
-        exist.
+        This takes two calls: Odoo's `write` answers True for a book that does not exist, so the
+        first call looks for it.
         """
         values = {"name": check_text(title)}
         if not self._titles(["id", "in", [check_number(id)]], active_test=False):
@@ -233,34 +238,34 @@ class LibraryAPI:
     def write_many(self, titles: Mapping[int, str]) -> tuple[list[int], list[int]]:
         """Change the titles of books, given by id, all of them or none.
 
-        Gives the ids of the books that were changed, and of those that do not exist. A book that
-        has its title already is in neither. It takes a call of its own to look. The change is one
-        transaction: `load`, Odoo's own import, takes a sixteenth of the time of a `write` for each
-        book (measured on Odoo 14 and 19). Unlike `write`, Odoo does not retry it when others change
-        the same books at the same time, but refuses.
+        Returns the ids of the books that were changed, and the ids that do not exist. Books that
+        already have their title are in neither list. The first of two calls looks for the books.
+        The second one is `load`, Odoo's import: one transaction, in a sixteenth of the time that a
+        `write` for each book takes (measured on Odoo 14 and 19). If others change the same books at
+        the same time, Odoo retries a `write`, but refuses a `load`.
         """
         for id, title in titles.items():
             check_number(id)
             check_text(title)
-        now = self._titles(["id", "in", list(titles)], active_test=False)
-        changes = [id for id, title in titles.items() if now.get(id, title) != title]
+        current = self._titles(["id", "in", list(titles)], active_test=False)
+        changes = [id for id in titles if id in current and current[id] != titles[id]]
         if changes:
-            # In the order of the ids: two that change the same books then can't deadlock.
+            # Sorted, so that two clients that change the same books can't deadlock.
             rows = [[str(id), titles[id]] for id in sorted(changes)]
-            context = {"active_test": False}  # or an archived book counts as an unknown one
+            context = {"active_test": False}  # or Odoo would not find archived books
             check = partial(_loaded, ids=set(changes))
             self._execute("load", [[".id", "name"], rows], {"context": context}, check)
-        return changes, [id for id in titles if id not in now]
+        return changes, [id for id in titles if id not in current]
 
     def existing_titles(self, titles: Iterable[str]) -> Counter[str]:
-        """How many books have each of the titles, letter for letter, archived books not counted.
+        """How many books have exactly each of the titles. Archived books are not counted.
 
         If two clients look at the same time and then add what is missing, both may add it.
         """
         return Counter(self._titles(["name", "in", _check_texts(titles)]).values())
 
     def unlink(self, id: int) -> bool:
-        """Delete a book, and give True; BookNotFoundError if there is none."""
+        """Delete a book and return True. Raises BookNotFoundError if it is missing."""
         if not self.unlink_many([id])[0]:
             raise BookNotFoundError([id])
         return True
@@ -268,20 +273,21 @@ class LibraryAPI:
     def unlink_many(
         self, ids: Iterable[int], titles: Mapping[int, str | None] | None = None
     ) -> tuple[dict[int, str], list[int], list[int]]:
-        """Delete books, all or none, but not those that do not exist or have been renamed.
+        """Delete books in one transaction, but leave alone those that have been renamed.
 
-        A book that `titles` gives a title for is deleted only if it still has that title. Gives the
-        titles, by id, of the books that were deleted, and the ids of those renamed and of those
-        missing. It takes a call of its own to look. If two clients delete the same book at the same
-        time, both may be told that they did.
+        If `titles` has a title for a book, the book is deleted only if that is still its title.
+        Returns the deleted books as titles by id, the ids of renamed books, and the ids that do not
+        exist. The first of two calls looks for the books. If two clients delete the same book at
+        the same time, both may be told that they deleted it.
         """
         wanted = {check_number(id): (titles or {}).get(id) for id in ids}
-        now = self._titles(["id", "in", list(wanted)], active_test=False)
-        deleted = {id: now[id] for id in wanted if id in now and wanted[id] in (None, now[id])}
+        current = self._titles(["id", "in", list(wanted)], active_test=False)
+        found = {id: title for id, title in wanted.items() if id in current}
+        deleted = {id: current[id] for id in found if found[id] in (None, current[id])}
         if deleted:
             self._execute("unlink", [list(deleted)], {}, _true)
-        renamed = [id for id in wanted if id in now and id not in deleted]
-        return deleted, renamed, [id for id in wanted if id not in now]
+        renamed = [id for id in found if id not in deleted]
+        return deleted, renamed, [id for id in wanted if id not in current]
 
     def _titles(self, leaf: list[Any], **context: bool) -> dict[int, str]:
         """The titles, by id, of the books that match one leaf of a search domain."""
@@ -290,14 +296,14 @@ class LibraryAPI:
         return {book["id"]: book["name"] for book in books}
 
     def _read(self, ids: list[int]) -> Iterable[Book]:
-        """The books with these ids that still exist, in their order."""
+        """The books with these ids that still exist, in this order."""
         return self._execute("read", [ids, ["name"]], {}, _books)
 
     # --- The server's methods ---
 
     @property
     def uid(self) -> int:
-        """The user's id on the server. The first use logs in, or recalls it from the cache."""
+        """The user's id on the server. The first use reads it from the cache, or logs in."""
         if self._uid is None and self._uid_cache:
             self._uid = _recall_uid(self._uid_cache)
             self._uid_is_recalled = self._uid is not None
@@ -312,7 +318,7 @@ class LibraryAPI:
         except ServerError as error:
             if f'database "{self.db}" does not exist' in error.text:
                 what = f"there is no database {self.db!r} on {self.url}"
-                raise LoginError(what, hint="check the name of the database") from error
+                raise LoginError(what, hint=error.hint) from error
             what = f"cannot log in to {self.url}: {error}"
             raise ConnectError(what, hint=error.hint) from error
         if not uid:
@@ -330,13 +336,13 @@ class LibraryAPI:
         kwarg_dict: dict[str, Any] | None = None,
         parse: Parse[T] | None = None,
     ) -> T:
-        """Call a method of the book model, and give the reply's value, or what `parse` makes of it.
+        """Call a method of the book model. Returns the reply's value, or the result of `parse`.
 
-        A method that is not among QUESTIONS counts as a change.
+        Any method that is not in QUESTIONS counts as a change.
 
-        A uid from the cache may be stale, which Odoo reports in several ways. So if a call with
-        one is refused, log in. If that gives another uid, call again: the refused call has changed
-        nothing. A wrong password is thus tried twice, by the call and by the login.
+        If the server refuses a call with a uid from the cache, the uid may be stale, which Odoo
+        reports in several ways. So we log in, and call again if the uid is another one: the refused
+        call has changed nothing. A wrong password is therefore sent twice.
         """
         if_lost = ConnectError if method in QUESTIONS else UnknownOutcomeError
         call = MODEL, method, arg_list, kwarg_dict or {}
@@ -350,20 +356,24 @@ class LibraryAPI:
         try:
             return execute_kw(uid)
         except (ServerError, LoginError):
-            is_recalled = self._uid_is_recalled
-            # With another uid by now, another thread has logged in meanwhile.
-            if uid == self._uid and (not is_recalled or self._log_in() == uid):
+            if not self._uid_changed(uid):
                 raise
         return execute_kw(self.uid)
 
-    def _service(self, name: str) -> Any:
-        """Odoo's service of this name, "common" or "object": a ServerProxy on our transport.
+    def _uid_changed(self, refused: int) -> bool:
+        """Whether there is now another uid. Logs in if the refused one is from the cache."""
+        if refused == self._uid and self._uid_is_recalled:
+            self._log_in()
+        return refused != self._uid  # if not by this login, by that of another thread
 
-        This is all that an edition on another protocol replaces: by objects with the methods
-        `version`, `authenticate` and `execute_kw`, which raise what ServerProxy's do, or
-        NotSentError, BadReplyError, or one of our errors.
+    def _service(self, name: str) -> Any:
+        """Odoo's service "common" or "object", for one call: a ServerProxy on our transport.
+
+        A subclass for another protocol overrides only this method. Its services need the methods
+        `version`, `authenticate` and `execute_kw`, and raise the exceptions of a ServerProxy,
+        NotSentError, BadReplyError, or a LibraryError.
         """
-        self.transport.has_sent = False
+        self.transport.has_sent = False  # a new call: see change_sent
         return ServerProxy(f"{self.url}/xmlrpc/2/{name}", self.transport)
 
     @property
@@ -373,10 +383,10 @@ class LibraryAPI:
 
     @contextlib.contextmanager
     def _errors(self, if_lost: type[LibraryError]) -> Iterator[None]:
-        """Raise what goes wrong in a call as one of our errors.
+        """Turn the exceptions of a call into LibraryErrors.
 
-        `if_lost` is raised if the request was sent and no valid answer came: the server may have
-        acted on it (RFC 9110, 9.2.2).
+        If the request was sent and no valid answer came, the error is `if_lost`: the server may
+        have acted on the request (RFC 9110, 9.2.2).
         """
         self._is_changing = if_lost is UnknownOutcomeError
         try:
@@ -392,9 +402,10 @@ class LibraryAPI:
             reason, hint = _reason(error)
             raise if_lost(f"no valid answer from {self.url}: {reason}", hint=hint) from error
 
-    # Odoo commits, runs what waits for the commit, and writes the reply. A failure after the commit
-    # is reported like a refusal: a value that can't be marshalled, for example, such as the None of
-    # a method that forgets to return one. The traceback shows it (seen on Odoo 14 and 19).
+    # Odoo commits, runs its post-commit hooks, then writes the reply. If one of these steps fails,
+    # the fault looks like a refusal, though the change may be stored. For example, a method without
+    # a return statement returns None, which can't be marshalled. Only the traceback tells the two
+    # apart (seen on Odoo 14 and 19).
     AFTER_COMMIT = (
         r'cannot marshal |client\.py", line \d+, in dumps'
         r"|_cnx\.commit\(|postcommit\.run\(|in signal_changes"
@@ -402,8 +413,9 @@ class LibraryAPI:
 
     def _refusal(self, fault: Fault, if_lost: type[LibraryError]) -> LibraryError:
         """The error for a fault. Odoo's codes: 1 traceback, 2 message, 3 login, 4 rights."""
+        # Matched before masking: the password may be one of the words that we look for.
         text, hint = str(fault.faultString), _reason(fault)[1]
-        fault.faultString = mask(text, self.user, self._pwd)  # which a traceback quotes
+        fault.faultString = mask(text, self.user, self._pwd)  # --debug shows it in a traceback
         message = _one_line(fault.faultString)
         if if_lost is UnknownOutcomeError and re.search(self.AFTER_COMMIT, text):
             return if_lost(f"{self.url} does not say what became of the change: {message}")
@@ -414,18 +426,18 @@ class LibraryAPI:
         return error
 
     def _status_error(self, error: ProtocolError, if_lost: type[LibraryError]) -> LibraryError:
-        """The error for an HTTP status. After 3xx and 4xx usually nothing was done."""
+        """The error for an HTTP status. With 3xx and 4xx, Odoo has usually done nothing."""
         code, location = error.errcode, error.headers.get("Location")
         status = f"HTTP {code} {http.client.responses.get(code, '')}".rstrip()
         if code < 400 and location:
             status += f": {_one_line(mask(location, self.user, self._pwd))}"
-        # A gateway may give up on a request that it has passed on, or hide the reply to it.
+        # A gateway may hide Odoo's reply behind a 403, or give up with a 408 or 499.
         is_refused = 300 <= code < 500 and code not in (403, 408, 499)
         kind = ConnectError if is_refused else if_lost
         return kind(f"{self.url} answers {status}", hint=_reason(error)[1])
 
 
-# --- Checks: what the caller gives, and what a reply's value must be -----------------------------
+# --- Checks: of arguments, and of the values in replies ------------------------------------------
 
 # What XML can't carry exactly: most control characters, surrogates, U+FFFE and U+FFFF. (A parser
 # turns a carriage return into a line feed.)
@@ -435,15 +447,15 @@ _CHARACTER_NAMES["\ufeff"] = "a byte-order mark"
 
 
 def check_text(text: str, what: str = "a title", forbidden: str = _NOT_XML) -> str:
-    """`text`, if it has none of the `forbidden` characters, a pattern; else ValueError."""
+    """`text`. Raises ValueError if a character matches the pattern `forbidden`."""
     if not isinstance(text, str):
         raise ValueError(f"{what} must be a str, not {type(text).__name__}")
-    # Nothing forbidden is printable: most texts need no pattern, which takes a while to compile.
+    # Forbidden characters are not printable. So most texts spare us the slow re.compile.
     found = None if text.isprintable() else re.search(forbidden, text)
     if found:  # the message does not show the text, which may be a password
         code = ord(found[0])
         name = _CHARACTER_NAMES.get(found[0], f"the character U+{code:04X}")
-        if 0xD800 <= code < 0xE000:  # Python makes surrogates of an argument's invalid bytes
+        if 0xD800 <= code < 0xE000:  # Python turns invalid bytes in an argument into surrogates
             name = "text that is not valid UTF-8"
         raise ValueError(f"{what} can't hold {name}")
     return text
@@ -464,11 +476,11 @@ def check_number(number: int, what: str = "ID") -> int:
     return number
 
 
-# Each gives the value if it has the right type. Otherwise it raises BadReplyError.
-
-
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, Iterator) else value
+
+
+# Each of these raises BadReplyError if the value is wrong.
 
 
 def _of(kind: type[T], value: Any) -> T:
@@ -497,12 +509,12 @@ def _true(value: Any) -> bool:
 
 
 def _loaded(value: Any, ids: set[int]) -> None:
-    """Check the reply of Odoo's import: it reports a refusal as a value, and IDs repeatedly."""
+    """Check the reply of Odoo's import: a refusal is a value, not a fault, and IDs may repeat."""
     reply = _of(dict, value)
     messages = [_of(dict, message) for message in _of(list, reply.get("messages"))]
     errors = [str(each.get("message")) for each in messages if each.get("type") != "warning"]
     if errors and reply.get("ids") is False:
-        # Odoo 14 writes before the words of a UserError that it is an unknown error.
+        # Odoo 14 puts "Unknown error during import: <class …>: " before the text of a UserError.
         texts = (re.sub(r"^[^:]*: <class '[\w.]*'>: ", "", error) for error in errors)
         raise Fault(2, "\n".join(dict.fromkeys(texts)))
     if errors or set(_ids(reply.get("ids"))) != ids:
@@ -510,21 +522,21 @@ def _loaded(value: Any, ids: set[int]) -> None:
 
 
 def _books(value: Any) -> Iterable[Book]:
-    if isinstance(value, Iterator):  # of rows that the pattern has checked
+    if isinstance(value, Iterator):  # from _unmarshal_rows, which has checked the rows
         return value
     return [_book(_of(dict, row)) for row in _of(list, value)]
 
 
 def _book(row: dict[str, Any]) -> Book:
-    name = row.get("name") or ""  # False is a field without a value
+    name = row.get("name") or ""  # Odoo sends False for an empty field
     return {"id": _id(row.get("id")), "name": _of(str, name)}
 
 
-# --- What makes it quick: pages ahead of the reader, and the user's id without a login -----------
+# --- Speed: pages fetched ahead of the reader, and the user's id without a login -----------------
 
 
 def _call_ahead(call: Callable[..., T], arguments: Iterable[Any]) -> Iterator[T]:
-    """The results of `call`, in the order of its arguments, with CALLS_AHEAD calls running."""
+    """call(argument) for each of `arguments`, in order. CALLS_AHEAD calls run at the same time."""
     starts = (_start(call, argument) for argument in arguments)
     running = deque(islice(starts, CALLS_AHEAD))
     while running:
@@ -534,13 +546,13 @@ def _call_ahead(call: Callable[..., T], arguments: Iterable[Any]) -> Iterator[T]
 
 
 def _start(call: Callable[..., T], *args: Any) -> Callable[..., T]:
-    """Start a call in a thread, and give a function that waits for its result.
+    """Start a call in a thread, and return a function that waits for its result.
 
-    That function takes the seconds to wait, by default without end, and raises socket.timeout after
-    them. The thread ends with the program: neither Ctrl-C nor a reader who stops early waits for
-    it. If no thread can be had, the call runs at once.
+    That function takes the seconds to wait, by default forever, and raises socket.timeout after
+    them. The thread ends with the program, which does not wait for it (after Ctrl-C, say). If no
+    thread can be started, the call runs at once.
     """
-    from _thread import allocate_lock, start_new_thread  # in `threading` Ctrl-C may get lost
+    from _thread import allocate_lock, start_new_thread  # `threading` may lose a Ctrl-C
 
     outcome: list[tuple[Any, BaseException | None]] = []
     running = allocate_lock()
@@ -572,7 +584,7 @@ def _recall_uid(cache: str) -> int | None:
     try:
         with open(cache, "rb") as file:
             return check_number(int(file.read(20)))
-    except (OSError, ValueError):  # no cache, or a damaged one: it costs a login
+    except (OSError, ValueError):  # without a readable cache, we log in
         return None
 
 
@@ -589,28 +601,30 @@ def _remember_uid(cache: str, uid: int) -> None:
 class _Transport(Transport):
     """A Transport to one server, which keeps its connections for later calls.
 
-    The inherited `request` sends a request again if a kept connection breaks, waits without end,
-    and reads replies of any size. This one sends it once, takes `timeout` seconds at most, and
-    reads MAX_REPLY bytes at most. Threads can share a transport: each call has a connection to
-    itself.
+    The inherited `request` sends a request again if a kept connection breaks, waits forever, and
+    reads replies of any size. This one sends it once, takes at most `timeout` seconds, and reads at
+    most MAX_REPLY bytes. Threads can share a transport: each call has a connection to itself.
     """
 
     def __init__(self, scheme: str, host: str, port: int, db: str, timeout: float) -> None:
         super().__init__()
         self.timeout = timeout
-        self.has_sent = True  # a request, since a service set this to False; True if none does
+        # Whether a request was sent since a service last reset this. True is the safe start: if
+        # the services of a subclass do not reset it, every change counts as sent.
+        self.has_sent = True
         self._is_tls, self._host, self._port = scheme == "https", host, port
         self._common_headers = {
             "Accept-Encoding": b"gzip",
             "User-Agent": b"library_xmlrpc",
-            "X-Odoo-Database": db.encode(),  # spares Odoo 19 a look-up of all its databases
+            "X-Odoo-Database": db.encode(),  # or Odoo 19 looks up all its databases
         }
         self._kept: list[_Connection] = []
 
     def request(self, host: Any, handler: str, request_body: Any, verbose: bool = False) -> Any:
-        """Send what ServerProxy has written, and give the value of the reply, alone in a tuple.
+        """Send a call for ServerProxy, and return the reply's value in a tuple, as it expects.
 
-        Raises what `post` raises, Fault, ProtocolError for any status but 200, or BadReplyError.
+        Raises what `post` raises, Fault, BadReplyError, or ProtocolError for a status other than
+        200.
         """
         response, body = self.post(handler, request_body, {"Content-Type": b"text/xml"})
         if response.status != 200:
@@ -622,10 +636,10 @@ class _Transport(Transport):
     def post(
         self, path: str, request: bytes, headers: Mapping[str, bytes]
     ) -> tuple[http.client.HTTPResponse, bytearray]:
-        """Send a request, once, and give the response and its body.
+        """Send a request, once, and return the response and its body.
 
-        Raises NotSentError if it was not sent whole. If it was, and no whole response came, raises
-        OSError, HTTPException or BadReplyError.
+        Raises NotSentError if the request was not sent completely. Raises OSError, HTTPException or
+        BadReplyError if it was sent and no complete response came.
         """
         deadline = time.monotonic() + self.timeout
         connection = self._take() or self._connect(deadline)
@@ -638,7 +652,8 @@ class _Transport(Transport):
             except OSError as error:
                 raise NotSentError("cannot send to") from error
             response, body = _receive(connection)
-            # http.client has closed the socket if the server says so. After 1xx more will come.
+            # http.client has closed the socket if the server asked for it. After a status of 1xx,
+            # another response will follow.
             keep = connection.sock is not None and response.status >= 200
             return response, body
         finally:
@@ -653,7 +668,7 @@ class _Transport(Transport):
             self._kept.pop().close()
 
     def _take(self) -> _Connection | None:
-        """A kept connection that is as good as a new one, or None."""
+        """A kept connection that can be reused, or None."""
         with contextlib.suppress(IndexError):  # none is left
             while not (connection := self._kept.pop()).is_reusable():
                 connection.close()
@@ -661,14 +676,14 @@ class _Transport(Transport):
         return None
 
     def _connect(self, deadline: float) -> _Connection:
-        """Connect to the server within CONNECT_SECONDS, with https perhaps through a proxy."""
+        """Connect to the server within CONNECT_SECONDS; for https, through the proxy if any."""
         deadline = min(deadline, time.monotonic() + CONNECT_SECONDS)
         what, connection = "cannot connect to", None
         try:
             proxy = _find_proxy(f"{self._host}:{self._port}") if self._is_tls else None
             host, port, headers = proxy or (self._host, self._port, {})
             connection = _Connection(host, port, timeout=_seconds_until(deadline))
-            connection.default_port = 443 if self._is_tls else 80  # which Host does not name
+            connection.default_port = 443 if self._is_tls else 80  # left out of the Host header
             if proxy:
                 what = f"cannot connect through https_proxy, {host}:{port}, to"
                 connection.set_tunnel(self._host, self._port, headers)
@@ -690,9 +705,9 @@ class _Transport(Transport):
 
 
 def _find_proxy(server: str) -> tuple[str, int, dict[str, str]] | None:
-    """Host and port of the proxy that https_proxy names for a server, and its login as headers."""
+    """The host and port of the proxy for a server, and the headers that log in to it."""
     if not any(name.lower() == "https_proxy" for name in os.environ):
-        return None  # without the imports below, which take a while
+        return None  # and save the imports below, which take a while
     from base64 import b64encode
     from urllib.parse import unquote
     from urllib.request import getproxies, proxy_bypass
@@ -712,17 +727,17 @@ class _Connection(http.client.HTTPConnection):
     """An HTTPConnection over a _Socket."""
 
     sock: Any
-    idle_since = 0.0  # of time.monotonic()
+    idle_since = 0.0  # by time.monotonic()
 
     def __init__(self, host: str, port: int, timeout: float) -> None:
         super().__init__(host, port, timeout)
         self._create_connection = _connect_socket  # in place of socket.create_connection
 
     def is_reusable(self) -> bool:
-        """True if it was idle only briefly, and nothing has arrived, not even the server's end.
+        """Whether it was idle only briefly, and the server has neither closed it nor sent anything.
 
-        Briefly, because a server that vanished without closing shows only by a timeout. What
-        arrives after this look can't be told from the reply to the next request.
+        After a long pause the server may have vanished without closing, which only a timeout would
+        show. What arrives after this check can't be told from the reply to the next request.
         """
         if time.monotonic() - self.idle_since > IDLE_SECONDS:
             return False
@@ -735,14 +750,14 @@ class _Connection(http.client.HTTPConnection):
 
 
 def _connect_socket(address: tuple[str, int], timeout: float, source: object = None) -> _Socket:
-    """Connect to the first of a host's addresses that answers in its share of the time.
+    """Connect to the first of a host's addresses that answers. Each gets a share of the time.
 
-    The host's name is looked up once, and in a thread: the system's resolver obeys neither a
+    The name is looked up once, and in a thread, because the system's resolver obeys neither a
     timeout nor Ctrl-C.
     """
     name, port = address
     deadline = time.monotonic() + timeout
-    # A name as bytes spares Python the import of its codec for international names.
+    # As bytes: for a str, Python would import its codec for international names.
     look_up = _start(socket.getaddrinfo, name.encode(), port, 0, socket.SOCK_STREAM)
     try:
         found: Any = look_up(timeout)
@@ -762,9 +777,9 @@ def _connect_socket(address: tuple[str, int], timeout: float, source: object = N
 
 
 class _Socket(socket.socket):
-    """A socket on which every wait ends at one `deadline`, of time.monotonic().
+    """A socket whose waits all end at one `deadline`, by time.monotonic().
 
-    The socket's own timeout would start anew with each byte that trickles in.
+    A socket's own timeout would start again with every byte that arrives.
     """
 
     deadline = 0.0
@@ -779,11 +794,11 @@ class _Socket(socket.socket):
 
 
 class _TLSSocket(_Socket, ssl.SSLSocket):
-    """The same with TLS."""
+    """A _Socket with TLS."""
 
 
 def _seconds_until(deadline: float) -> float:
-    """Seconds until `deadline`, of time.monotonic(). Raises socket.timeout if it has passed."""
+    """Seconds until `deadline`, by time.monotonic(). Raises socket.timeout if it has passed."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
         raise socket.timeout("timed out")
@@ -791,7 +806,7 @@ def _seconds_until(deadline: float) -> float:
 
 
 def _receive(connection: _Connection) -> tuple[http.client.HTTPResponse, bytearray]:
-    """The response to a request, and its body; an error's may be missing: its status is enough."""
+    """The response to a request, and its body. If an error's body can't be read, it is empty."""
     response: Any = None
     try:
         response = connection.getresponse()
@@ -799,7 +814,7 @@ def _receive(connection: _Connection) -> tuple[http.client.HTTPResponse, bytearr
             return response, _body(response)
     except Exception as error:  # a malformed reply can raise anything
         if response and response.status != 200:
-            connection.close()  # there may be more of the body
+            connection.close()  # the rest of the body may still arrive
             return response, bytearray()
         if isinstance(error, (OSError, HTTPException, BadReplyError)):
             raise
@@ -815,7 +830,7 @@ def _body(response: http.client.HTTPResponse) -> bytearray:
         body += chunk
         if len(body) > MAX_REPLY:
             raise BadReplyError(f"larger than {MAX_REPLY >> 20} MiB")
-    if response.length:
+    if response.length:  # http.client raises nothing if a body ends early
         raise IncompleteRead(b"", response.length)
     return body
 
@@ -837,16 +852,17 @@ def _unmarshal(reply: bytearray) -> Any:
 
 
 def _unmarshal_rows(reply: bytearray) -> list[int] | Iterator[Book] | None:
-    """The ids or the books in a reply, if it has exactly the form in which Odoo writes them.
+    """The ids or the books in a reply, or None unless it is exactly in the form that Odoo writes.
 
-    This takes a tenth of the time of a parser, and reads titles that no parser can: Odoo writes
-    characters that XML forbids as they are. Nothing may stand between the rows. The books are made
-    one by one when they are asked for: until then they take no more memory than their text.
+    This takes a tenth of the time that a parser takes, and it reads titles that no parser can: Odoo
+    does not escape characters that XML forbids. The books are made one by one, on demand: until
+    then they take no more memory than their text.
     """
     found = _LIST.fullmatch(reply)
     if not found:
         return None
     rows = str(memoryview(reply)[slice(*found.span(1))], "utf-8")
+    # If sub() leaves anything, there is something else between the rows: let the parser decide.
     if not rows or (re.match(_INT, rows) and not re.sub(_INT, "", rows)):
         return [int(number) for number in re.findall(_INT, rows)]
     if re.sub(_BOOK, "", rows) or re.search(_OTHER_REFERENCE, rows):
@@ -858,8 +874,8 @@ def _unescape(text: str) -> str:
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
-# A reply with a list, and what may be in it, byte for byte as xmlrpc.client's Marshaller writes
-# it, which Odoo uses. (Odoo 18 and 19 write other quotes and an empty line.)
+# A reply that is a list, and the rows in it, byte for byte as Odoo writes them with xmlrpc.client's
+# Marshaller. (Odoo 18 and 19 write double quotes and an empty line.)
 _LIST = re.compile(
     rb"""<\?xml version=(?:'1\.0'|"1\.0")\?>\n<methodResponse>\n<params>\n<param>\n"""
     rb"<value><array><data>\n(.*)</data></array></value>\n</param>\n</params>\n\n?"
@@ -872,26 +888,27 @@ _BOOK = (
     r"<member>\n<name>name</name>\n<value><string>([^<>]*)</string></value>\n</member>\n"
     r"</struct></value>\n"
 )
-_OTHER_REFERENCE = "&(?!(?:amp|lt|gt);)"  # one that the Marshaller does not write
+_OTHER_REFERENCE = "&(?!(?:amp|lt|gt);)"  # the Marshaller never writes one
 
 
-# --- Messages: what goes wrong, in words for people ----------------------------------------------
+# --- Messages: what went wrong, in plain words ---------------------------------------------------
 
-_CHECK_URL = "check the URL, and whether this Odoo still has XML-RPC"
-_NAME_AUTHORITY = "for a private authority, name its certificate's file in SSL_CERT_FILE"
+_CHECK_URL = "check that the URL is that of an Odoo with XML-RPC"
+_NAME_AUTHORITY = "if the certificate authority is private, set SSL_CERT_FILE to its certificate"
 _CLOSED = (ConnectionError, IncompleteRead, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
-# What an exception means, and what to do about it: the first row whose type and text match. If no
-# meaning is given, the exception's own text says it.
+# Exception type, pattern in its text, meaning, hint. The first row that matches is used. Where the
+# meaning is "", the exception's own text is shown.
 _REASONS: list[tuple[Any, str, str, str]] = [
     (Fault, "Too many login failures", "", "wait a minute before you try again"),
-    (Fault, f"{MODEL}'? do.* exist", "", "install the module library_app in this database"),
+    (Fault, "database .* does not exist", "", "check the name of the database"),
+    (Fault, f"{MODEL}'? do.* exist", "", "check that the database has the module library_app"),
     (Fault, "could not serialize|deadlock det|Unknown database id", "", "run it again"),
     (ProtocolError, ": 40[045] ", "", _CHECK_URL),
     (ProtocolError, ": 40[13] ", "", "have the web server let Odoo's RPC through"),
-    (ProtocolError, ": (50[234]|52.) ", "", "see whether Odoo runs behind it"),
+    (ProtocolError, ": (50[234]|52.) ", "", "check the Odoo server behind this web server"),
     (socket.gaierror, "", "the host's name can't be looked up", "check the name and the network"),
-    (socket.timeout, "", "timed out", "try again later"),
+    (socket.timeout, "", "timed out", ""),
     (ConnectionRefusedError, "", "connection refused", "check that it runs at this port"),
     (ssl.SSLCertVerificationError, "self.signed|issuer|first", "", _NAME_AUTHORITY),
     (_CLOSED, "", "connection closed", ""),
@@ -903,7 +920,7 @@ _REASONS: list[tuple[Any, str, str, str]] = [
 
 
 def _reason(error: BaseException) -> tuple[str, str]:
-    """What an exception means, and what to do about it."""
+    """The meaning of an exception, and a hint, from _REASONS."""
     words = re.sub(r"^\[[^]]*\] | \(_ssl\.c:[0-9]+\)$", "", str(error))
     return next(
         (meaning or words, hint)
@@ -913,8 +930,8 @@ def _reason(error: BaseException) -> tuple[str, str]:
 
 
 def _one_line(text: str) -> str:
-    """A fault's text on one line: all of a text for people, and of a traceback the exception."""
-    if text.startswith("Traceback"):  # whose frames are indented; more lines may follow them
+    """A fault's text on one line, at most 500 characters. Of a traceback, only the exception."""
+    if text.startswith("Traceback"):  # the exception is the first line after the indented frames
         lines = text.rpartition('\n  File "')[2].split("\n")[1:]
         text = next((line for line in lines if line.strip() and line[0] != " "), "")
     message = " ".join(text.split()) or "no reason given"
@@ -928,9 +945,10 @@ def first_ten(ids: Sequence[int]) -> str:
 
 
 def mask(text: str, user: str, pwd: str) -> str:
-    """Text from the server, with "***" for the password, as it is and in the usual quotings.
+    """Text from the server, with "***" in place of the password, also where it is escaped.
 
-    A password that equals the user's name is no secret, and "admin" is a part of many messages.
+    A password that equals the user's name is left alone: it is no secret, and "admin" is a common
+    word in messages.
     """
     if pwd != user:
         for quoted in (pwd, repr(pwd)[1:-1], escape(pwd)):

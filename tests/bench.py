@@ -68,7 +68,7 @@ for at in range(0, len(titles), 1000):
     batch = [{{"name": title}} for title in titles[at : at + 1000]]
     print(*call("create", batch), sep="\\n", flush=True)
 """
-# It does only a part of the work, for which a login would count too much.
+# This script has no login: it sets fewer books, so a login would distort the comparison.
 SET_FILE = f"""{PLAIN}
 uid = 2
 for book in map(json.loads, lines()):

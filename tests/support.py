@@ -63,7 +63,7 @@ def full_port(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
 
 
 def heed_signals() -> None:
-    """A background job of a shell, or nohup's, ignores some, and so would its children."""
+    """Undo that a shell's background jobs, or nohup, ignore signals: children would do so too."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_DFL)
 

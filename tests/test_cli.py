@@ -45,7 +45,7 @@ def said(*lines: str) -> str:
 
 
 def pass_on_but(answers: dict[int, Answer]) -> Answer:
-    """Passes calls on, but answers those with these numbers, from 1 on, so."""
+    """Pass calls on, except those in `answers`, which are numbered from 1."""
     count = itertools.count(1)
     return lambda exchange: answers.get(next(count), Exchange.keep)(exchange)
 
@@ -106,7 +106,7 @@ class CatalogueTestCase(CommandLineTestCase):
         enter(self, mock.patch("library.BATCH_IDS", lines))
 
     def requests_of(self, *argv: str, **expected: Any) -> list[str]:
-        """What is called by a command, which is checked, too."""
+        """Check a command, and return the methods that it called."""
         self.standin.requests.clear()
         self.check(*argv, **expected)
         return [name for name in self.standin.requests if name != "authenticate"]
@@ -300,7 +300,12 @@ class CommandTests(CatalogueTestCase):
         ):
             whose = f"{user!r} on {self.proxy.url}, database 'odoo-empty'"
             error = f"error: wrong user or password for {whose}"
-            self.check("list", *argv, status=3, err=said(error, f"{origins}, db from ODOO_DB"))
+            self.check(
+                "list",
+                *argv,
+                status=3,
+                err=said(error, f"check these settings: {origins}, db from ODOO_DB"),
+            )
         self.assertEqual(self.standin.requests, ["authenticate"] * 2)
 
     def test_an_unknown_database(self) -> None:
@@ -313,7 +318,10 @@ class CommandTests(CatalogueTestCase):
         del self.environ["ODOO_URL"]
         url = f"http://localhost:{unused_port()}"
         error = f"error: cannot connect to {url}: connection refused"
-        name_it, choose = "name your server in ODOO_URL", "choose a server with --profile: "
+        name_it, choose = (
+            "if your server has another URL, set ODOO_URL to it",
+            "if your server is in a profile, choose it with --profile: ",
+        )
         running = "check that it runs at this port"
         path = os.path.join(self.environ["XDG_CONFIG_HOME"], "library", "library.ini")
         os.makedirs(os.path.dirname(path))
@@ -367,7 +375,7 @@ class CommandTests(CatalogueTestCase):
         no_model = "Object library.book doesn't exist"
         for password, code, text, status, words in (
             ("marshal", 1, "TypeError: cannot marshal None", 4, r"cannot \*\*\* None"),
-            ("library", 2, no_model, 1, "install the module library_app"),
+            ("library", 2, no_model, 1, "check that the database has the module library_app"),
             ("login", 3, "Too many login failures", 3, "wait a minute"),
             ("admin", 2, "ask an administrator", 1, "ask an administrator"),
             ("access", 2, "could not serialize access", 1, r"\*\*\*\n.*run it again\n"),
@@ -631,7 +639,7 @@ class FileTests(CatalogueTestCase):
         """What the catalogue lacks is added, letter for letter, and archived books are none."""
         self.store("Emma", "emma", "Evelina", "Archived")
         self.sql("UPDATE book SET active = 0 WHERE name = 'Archived'")
-        there = said("added 0 of 1 titles: the catalogue has it already")
+        there = said("added 0 of 1 titles: it is already in the catalogue")
         self.check("add", "Emma", "--skip-existing", err=there)
         self.check("add", "Emma", "--skip-existing", "-q")
         self.check("add", "Archived", "--skip-existing", "-q", out="5\n")
@@ -645,7 +653,7 @@ class FileTests(CatalogueTestCase):
         self.check(*argv, err=said(f"added 0 of 5 {others}"))
 
     def test_skip_existing_copy_by_copy(self) -> None:
-        """As often as a title stands in the file, whatever batches its copies are in."""
+        """The catalogue ends up with as many copies of a title as the file, across batches."""
         self.limit_batches(3)
         lines = "aaabaabca"
         argv = "add", "-qf", self.write_lines(*lines), "--skip-existing"
@@ -708,7 +716,7 @@ class FileTests(CatalogueTestCase):
 
 @unittest.skipUnless(hasattr(signal, "pthread_kill"), "no signal wakes a thread here")
 class StopTests(CatalogueTestCase):
-    """What stops part-way says how to go on; to follow that does the rest, and nothing twice."""
+    """A command that stops part-way prints a hint. Following it does the rest, nothing twice."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -777,7 +785,7 @@ class StopTests(CatalogueTestCase):
         self.assertEqual(Counter(self.books().values()), after)
 
     def test_an_import_that_stops_again_and_again(self) -> None:
-        """What each stop prints leads to the next one, and to the end, with each copy there."""
+        """If you follow the hint after each stop, all copies of all titles are added in the end."""
         titles = [f"title {number % 20}" for number in range(55)]
         argv: tuple[str, ...] = ("add", "-q", "--file", self.write_lines(*titles))
         fails = pass_on_but({2: lose_reply, 4: TOO_LARGE, 5: lose_request, 7: lose_reply})
@@ -792,7 +800,7 @@ class StopTests(CatalogueTestCase):
         self.assertEqual(Counter(self.books().values()), Counter(titles))
 
     def test_one_change(self) -> None:
-        """Only of what was sent it is said that it may have been made."""
+        """The hint says that a change may have been made only if its request was sent."""
         self.store("Emma")
         for method, argv, again in (
             ("authenticate", ("add", "new"), ""),  # the later commands know the uid

@@ -440,7 +440,9 @@ class Contract(CommandLineTestCase):
                 call()
             self.assertEqual(caught.exception.code, 2)
             if model == MODEL:
-                self.assertIn("install the module library_app", caught.exception.hint)
+                self.assertIn(
+                    "check that the database has the module library_app", caught.exception.hint
+                )
 
     def check_refused(self, api: LibraryAPI, titles: dict[int, str], said: str) -> ServerError:
         """The error for titles that can't be given to these books. Nothing is changed."""

@@ -22,13 +22,13 @@ from library_xmlrpc import QUESTIONS, LibraryAPI
 from tests.support import CommandLineTestCase, StandInTestCase, enter
 
 FILES = (library.__file__, library_xmlrpc.__file__)
-# Near these, a finalizer of Python's would swallow it, or they run for each byte.
+# Functions to skip: a finalizer of Python's would swallow the Ctrl-C, or they run for each byte.
 NOT_IN = ("__del__", "makefile", "recv_into", "_seconds_until")
 BEGINNING = ("execute_kw", "_service")  # what runs before a request is written
 SENDING = ("post", "sendall")  # and while it is sent
 
-# What may stand on standard error: a summary, and books left alone; IDs that were not printed; that
-# a change is in doubt, or the rest, and what to do.
+# What standard error may contain: a summary; books left alone; IDs changed but not printed; and a
+# hint, for a change in doubt or for the rest of the work.
 MESSAGES = re.compile(
     r"(?:library\.py: \w+ \d of \d \w+(?:: .*)?\n)?(?:library\.py: error: .* ID 2\n)?"
     r"library\.py: interrupted(?:; done, but not printed: ID ([0-9 ]+))?\n"
@@ -151,7 +151,7 @@ class InterruptTests(StandInTestCase, CommandLineTestCase):
     def check_end(
         self, again: str, argv: Sequence[str], before: list[str], after: list[str]
     ) -> None:
-        """What is said to do does the rest; if nothing is said, nothing was done, or all."""
+        """Following the hint does the rest. Without a hint, nothing was done, or everything."""
         if again:
             self.assertEqual(again, "--skip-existing" if argv[0] == "add" else "the same input")
             more = (again,) if argv[0] == "add" else ()

@@ -224,11 +224,11 @@ class SignalTests(ProcessTestCase):
             for case, (status, out, err) in zip(cases, pool.map(run, cases)):
                 with self.subTest(case):
                     self.assertEqual((out, err), ("", INTERRUPTED + case[3]))
-                    # Of those that arrive while Python does not look, the lowest number counts.
+                    # If several arrive before Python checks, it handles the lowest number first.
                     self.assertIn(-status, case[2])
 
     def test_a_signal_at_the_start_or_the_end(self) -> None:
-        """As soon as it is heeded, or when all is said: the program still dies of it."""
+        """Before main starts or after it ends, the program still dies of the signal."""
         kill = "os.kill(os.getpid(), signal.{})"
         INT, TERM = kill.format("SIGINT"), kill.format("SIGTERM")
         for signum, change in (

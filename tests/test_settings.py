@@ -113,7 +113,7 @@ class SettingsTests(CommandLineTestCase):
     # To which server a password goes
 
     def test_a_password_reaches_the_server_that_is_set_beside_it_alone(self) -> None:
-        """Each combination of what can be set where, beside the rule in a few lines."""
+        """Every combination of settings and places, compared with the rule in a few lines."""
         urls = ("", "http://a:1", "http://b:1")
         sources = list(itertools.product(urls, (False, True)))
         for profile, common in itertools.product(sources, sources):
@@ -223,7 +223,7 @@ class SettingsTests(CommandLineTestCase):
         for key, mode in (("password", 0o640), ("api_key", 0o604)):
             path = self.write_profiles(f"[DEFAULT]\n[b]\n{key} = p", mode=mode)
             err = f"{path} holds a password, and others can read it"
-            self.check_error(err=err, hint="make it readable for you alone: chmod 600")
+            self.check_error(err=err, hint="make it readable only by you, with chmod 600")
         self.write_profiles("[DEFAULT]\ntimeout = 5", mode=0o644)
         self.check_settings(timeout=5.0)
 
@@ -374,11 +374,15 @@ class SettingsTests(CommandLineTestCase):
         """The hint says how to name another one, unless somebody chose this one."""
         self.backend = LibraryAPI  # type: ignore[assignment]
         url = f"http://127.0.0.1:{unused_port()}"
-        name_it = "name your server in ODOO_URL"
+        name_it = "if your server has another URL, set ODOO_URL to it"
         for options, text, hint in (
             ((), "", name_it),
             ((), "[DEFAULT]\ntimeout = 5\n", name_it),
-            ((), "[DEFAULT]\n[work]\n[home]\n", "choose a server with --profile: work, home"),
+            (
+                (),
+                "[DEFAULT]\n[work]\n[home]\n",
+                "if your server is in a profile, choose it with --profile: work, home",
+            ),
             (("--profile", "work"), "[work]\n[home]\n", name_it),
             (("--url", url), "[work]\n", "check that it runs at this port"),
         ):

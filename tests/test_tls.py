@@ -28,8 +28,7 @@ TIMEOUT = 1.0  # seconds, where the client waits in vain
 
 # What a second line on standard error says to do.
 IN_DOUBT = "the change may have been made: wait a little, then run it again with --skip-existing"
-WAIT = "try again later"
-AUTHORITY = "for a private authority, name its certificate's file in SSL_CERT_FILE"
+AUTHORITY = "if the certificate authority is private, set SSL_CERT_FILE to its certificate"
 
 BAD_REQUEST = http(b"<html></html>", "400 Bad Request")
 HANDSHAKE_FAILURE = b"\x15\x03\x03\x00\x02\x02\x28"  # an alert
@@ -39,7 +38,7 @@ CLOSES = sends()  # without TLS's close_notify
 
 
 def beneath(answer: Answer, sent: bytes = b"") -> Answer:
-    """What someone in between, without the key, can add after `sent` was sent with TLS."""
+    """An attacker without the key: after `sent` goes out with TLS, `answer` is added without it."""
 
     def answer_beneath(exchange: Exchange) -> None:
         exchange.send(sent)
@@ -177,13 +176,13 @@ class FaultTests(TLSTestCase):
             with self.subTest(case):
                 self.assertIs(type(error), kind)
                 self.assertRegex(str(error), r" https://\S+: .*timed out\Z")
-                self.assertEqual(error.hint, WAIT)
+                self.assertEqual(error.hint, "")
                 self.assertTrue(TIMEOUT * 0.9 < seconds < TIMEOUT + SOON, seconds)
 
     def test_the_bound_on_connecting(self) -> None:
         self.start_proxy().faults[""] = Exchange.hold
         with mock.patch("library_xmlrpc.CONNECT_SECONDS", 0.2):
-            self.check_failure("cannot connect to {url}: timed out", WAIT)
+            self.check_failure("cannot connect to {url}: timed out")
 
 
 class HostTests(TLSTestCase):
