@@ -38,7 +38,6 @@ from library_xmlrpc import (
     UnknownOutcomeError,
     check_number,
     check_text,
-    first_ten,
     mask,
 )
 
@@ -225,7 +224,7 @@ def parse(check: Callable[[str, str], T], text: str, origin: str) -> T:
 
 
 def parse_number(text: str, origin: str) -> int:
-    number: Any = int(text) if re.fullmatch("[0-9]{1,20}", text) else text
+    number: Any = int(text) if re.fullmatch("[0-9]{1,1000}", text) else text
     return check_number(number, origin)  # which refuses a text, and shows it
 
 
@@ -279,7 +278,7 @@ def read_text(file: str | int, name: str) -> str:
             return content.decode("utf-16", "surrogatepass")
         return content.decode("utf-8-sig", "surrogateescape")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {name}: {getattr(error, 'strerror', error)}") from None
+        raise ConfigError(f"cannot read {name}: {getattr(error, 'strerror', error)}") from error
 
 
 NEEDED = {"add": {"name"}, "set": {"id", "name"}, "del": {"id"}}  # keys that each command needs
@@ -327,9 +326,8 @@ def find_settings(args: Namespace) -> Settings:
     [DEFAULT], or in the environment. If no server is set there, the password is for the server in
     use. Raises ConfigError if the password is for another server.
     """
-    options = {
-        name: (vars(args)[name], f"--{name}") for name in DEFAULTS if vars(args)[name] is not None
-    }
+    given = vars(args)
+    options = {name: (given[name], f"--{name}") for name in DEFAULTS if given[name] is not None}
     profile, common = read_profiles(args)
     environment = pick(VARIABLES, os.environ)
     defaults = {name: (text, "the default") for name, text in DEFAULTS.items()}
@@ -344,7 +342,8 @@ def find_settings(args: Namespace) -> Settings:
         what = f"the password ({found['password'][1]}) is for {password_url[0]} ({password_url[1]})"
         raise ConfigError(f"{what}, not for {url[0]} ({url[1]})", hint=HINTS["another server"])
     # The password of a new Odoo, which goes to no other server.
-    if all(found[name][0] == DEFAULTS[name] for name in ("url", "db", "user")):
+    is_default = parse_url(DEFAULTS["url"], "") == parse(parse_url, *url)
+    if is_default and all(found[name][0] == DEFAULTS[name] for name in ("db", "user")):
         found.setdefault("password", ("admin", "the default"))
     return found
 
@@ -364,10 +363,9 @@ def read_profiles(args: Namespace) -> list[Settings]:
     name = args.profile or os.environ.get("ODOO_PROFILE", "")
     sections = read_ini(path, must_exist=args.config is not None)
     names = ", ".join(section for section in sections if section != "DEFAULT")
-    if (name or args.config) and (name or "DEFAULT") not in sections:
-        raise ConfigError(
-            f"no profile {name or 'DEFAULT'!r} in {path}; there are: {names or 'none'}"
-        )
+    wanted = name or "DEFAULT"
+    if (name or args.config) and wanted not in sections:
+        raise ConfigError(f"no profile {wanted!r} in {path}; there are: {names or 'none'}")
     found = []
     for section in (name, "DEFAULT"):
         keys, where = sections.get(section, {}), f" in [{section}] of {path}"
@@ -382,15 +380,12 @@ def read_profiles(args: Namespace) -> list[Settings]:
 def read_ini(path: str, must_exist: bool) -> dict[str, dict[str, str]]:
     """The sections of an ini file, with [DEFAULT]. Errors show no line: it may hold a password."""
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            others_can = os.name == "posix" and os.stat(file.fileno()).st_mode & 0o077
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        is_missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        text = read_text(path, path)
+    except ConfigError as error:
+        is_missing = isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError))
         if is_missing and not must_exist and not os.path.islink(path):
             return {}
-        reason = getattr(error, "strerror", "not UTF-8 text")
-        raise ConfigError(f"cannot read {path}: {reason}") from None
+        raise
     import configparser
 
     # With no default section, [DEFAULT] is read like any other.
@@ -401,6 +396,7 @@ def read_ini(path: str, must_exist: bool) -> dict[str, dict[str, str]]:
         what = "KEY = VALUE in a [SECTION], and each only once"
         raise ConfigError(f"{path} must have {what}") from None
     sections = {section: dict(ini[section]) for section in ini.sections()}
+    others_can = os.name == "posix" and os.stat(path).st_mode & 0o077
     if others_can and any({"password", "api_key"} & keys.keys() for keys in sections.values()):
         what = f"{path} holds a password, and others can read it"
         raise ConfigError(what, hint=HINTS["readable"])
@@ -470,8 +466,8 @@ def ask_password(whose: str) -> tuple[str, str]:
 
 def list_books(args: Namespace, api: LibraryAPI, console: Console) -> None:
     for count, book in enumerate(api.iter_books(args.title, args.limit), start=1):
-        line = console.line("{} {}", book["id"], book["name"], if_quiet="{}")
-        sys.stdout.write(line)  # print would take four times as long
+        # print would take four times as long
+        sys.stdout.write(console.line("{} {}", book["id"], book["name"], if_quiet="{}"))
         if not count % FIRST_PAGE:  # show a page before the next one arrives
             sys.stdout.flush()
             console.part = "the listing is not complete"
@@ -507,21 +503,18 @@ def add_lines(args: Namespace, api: LibraryAPI, console: Console) -> None:
 
 
 def set_titles(args: Namespace, api: LibraryAPI, console: Console) -> None:
-    if args.file is not None:
-        set_lines(args, api, console)
-    else:
+    """Change titles. Of those in a file only the ones that differ are sent and printed."""
+    sentence = "Title of Book ID {} set to {}."
+    if args.file is None:
         console.is_under_way = True
         api.write(args.id, args.title)
-        console.report("Title of Book ID {} set to {}.", {args.id: args.title})
-
-
-def set_lines(args: Namespace, api: LibraryAPI, console: Console) -> None:
-    """Change titles to those in a file. Only titles that differ are sent and printed."""
+        console.report(sentence, {args.id: args.title})
+        return
     missing: list[int] = []
     for batch in batches(args.file, console):
         titles = {id: title for _, id, title in batch}
         changed, absent = api.write_many(titles)
-        console.report("Title of Book ID {} set to {}.", {id: titles[id] for id in changed})
+        console.report(sentence, {id: titles[id] for id in changed})
         missing += absent
     what = "changed {:,} of {:,} titles"
     console.sum_up(what, len(args.file), ": {:,} right already", {"there is no book with": missing})
@@ -529,11 +522,12 @@ def set_lines(args: Namespace, api: LibraryAPI, console: Console) -> None:
 
 def delete_books(args: Namespace, api: LibraryAPI, console: Console) -> None:
     """Delete books. A book whose title differs from the one in the file is left alone."""
-    lines = [(0, id, None) for id in args.ids] if args.file is None else args.file
-    lines = list({line[1]: line for line in lines}.values())  # each ID once
+    lines: dict[int, Line] = {}  # by ID: of several the first counts
+    for line in [(0, id, None) for id in args.ids] if args.file is None else args.file:
+        lines.setdefault(line[1], line)
     missing: list[int] = []
     renamed: list[int] = []
-    for batch in batches(lines, console, BATCH_IDS, float("inf")):
+    for batch in batches([*lines.values()], console, BATCH_IDS, float("inf")):
         titles = {id: title for _, id, title in batch}
         deleted, others, absent = api.unlink_many(titles.keys(), titles)
         console.report("Book with ID {} was deleted.", deleted)
@@ -574,14 +568,13 @@ class Console:
     """The output of a command: results on standard output, all else on standard error."""
 
     def __init__(self) -> None:
-        self.quiet = self.debug = False
+        self.args = argparse.Namespace(command="", quiet=False, debug=False)
+        self.api: LibraryAPI | None = None
         self.encoders: Any = ()  # for --json: one for any title, one for a printable title
-        self.again = ""  # what to run the command again with, as in AGAIN
         self.mask: Callable[[str], str] = str  # hides the password
         # Progress, for the messages if the command is stopped:
         self.part = ""  # what stands before an error: "lines 1 to 1000", for example
         self.is_under_way = False  # whether a change has begun that has not been reported
-        self.change_sent = True  # whether its request had been sent when Ctrl-C came
         self.unprinted: list[int] = []  # IDs of changed books that are being printed
         self.done = 0  # books changed and reported
         self.left = 0  # lines after the current batch
@@ -591,7 +584,7 @@ class Console:
         if self.encoders:
             encode = self.encoders[name == printable(name)]
             return f'{{"id": {id}, "name": {encode(name)}}}\n'
-        text = (if_quiet if self.quiet else sentence).format(id, name)
+        text = (if_quiet if self.args.quiet else sentence).format(id, name)
         return f"{printable(text)}\n" if text else ""
 
     def report(self, sentence: str, books: Mapping[int, str], if_quiet: str = "") -> None:
@@ -609,15 +602,14 @@ class Console:
         """The end of a message: the books that were changed but not printed, if any."""
         ids = self.unprinted
         if len(ids) > 2 and ids == list(range(ids[0], ids[-1] + 1)):
-            return f"; done, but not printed: ID {ids[0]} to {ids[-1]}"
-        return f"; done, but not printed: ID {' '.join(map(str, ids))}" if ids else ""
+            return f"; done, but perhaps not printed: ID {ids[0]} to {ids[-1]}"
+        return f"; done, but perhaps not printed: ID {' '.join(map(str, ids))}" if ids else ""
 
     def how_to_go_on(self, in_doubt: bool, if_partly_done: str) -> str:
         """The hint for a change in doubt, or HINTS[if_partly_done] if only a part was done."""
-        if in_doubt:
-            return HINTS["in doubt"].format(self.again)
         partly_done = self.done and (self.is_under_way or self.left)
-        return HINTS[if_partly_done].format(self.again) if partly_done else ""
+        hint = HINTS["in doubt"] if in_doubt else HINTS[if_partly_done] if partly_done else ""
+        return hint.format(AGAIN.get(self.args.command))
 
     def sum_up(self, what: str, total: int, same: str, failed: Mapping[str, list[int]]) -> None:
         """Print how much of a file was done, and how much needed no change.
@@ -626,15 +618,15 @@ class Console:
         if there are any.
         """
         others = total - self.done - sum(map(len, failed.values()))
-        if what and not self.quiet:
+        if what and not self.args.quiet:
             self.complain(what.format(self.done, total) + (same.format(others) if others else ""))
-        if any(failed.values()):
-            reasons = (f"{why} ID {first_ten(ids)}" for why, ids in failed.items() if ids)
+        reasons = [f"{why} ID {first_ten(ids)}" for why, ids in failed.items() if ids]
+        if reasons:
             raise LibraryError(*reasons)
 
     def show_progress(self, text: str) -> None:
         """Show `text` on the terminal, in place of the progress shown before."""
-        if self.part and not self.quiet and sys.stderr.isatty():
+        if self.part and not self.args.quiet and sys.stderr.isatty():
             with contextlib.suppress(OSError):  # the terminal may be gone
                 sys.stderr.write(f"\r\x1b[K{text}")
                 sys.stderr.flush()
@@ -648,7 +640,7 @@ class Console:
 
     def fail(self, error: LibraryError) -> int:
         """Print what went wrong and what to do, and return the exit status."""
-        if self.debug:
+        if self.args.debug:
             import traceback
 
             text = self.mask(traceback.format_exc() + getattr(error, "text", ""))
@@ -659,6 +651,12 @@ class Console:
         status = next((EXIT_STATUS[kind] for kind in EXIT_STATUS if isinstance(error, kind)), 1)
         # Status 3 promises that nothing was changed, so it becomes 1 if a part was done.
         return 1 if status == 3 and self.done else status
+
+
+def first_ten(ids: Sequence[int]) -> str:
+    """The first ten IDs as text, and how many more there are."""
+    more = f" and {len(ids) - 10:,} more" if len(ids) > 10 else ""
+    return ", ".join(map(str, ids[:10])) + more
 
 
 # Characters that a terminal must not get: control characters, line separators, and those that
@@ -737,7 +735,8 @@ def main(argv: Sequence[str] | None = None, backend: Backend = LibraryAPI) -> in
                 status = console.fail(LibraryError(what + console.unprinted_ids()))
         return status
     except KeyboardInterrupt as stop:
-        hint = console.how_to_go_on(console.is_under_way and console.change_sent, "rest")
+        change_sent = getattr(console.api, "change_sent", True)
+        hint = console.how_to_go_on(console.is_under_way and change_sent, "rest")
         console.complain(f"interrupted{console.unprinted_ids()}", hint)
         return exit_status(stop)
 
@@ -748,8 +747,7 @@ def run(argv: Sequence[str], backend: Backend, console: Console) -> None:
         args = parse_arguments(argv)
     except SystemExit:  # argparse exits after --help and --version
         return
-    console.quiet, console.debug = args.quiet, args.debug
-    console.again = AGAIN.get(args.command, "")
+    console.args = args
     if args.json:
         from json.encoder import encode_basestring, encode_basestring_ascii
 
@@ -758,15 +756,12 @@ def run(argv: Sequence[str], backend: Backend, console: Console) -> None:
         if_printable = encode_basestring if is_utf8 else encode_basestring_ascii
         console.encoders = encode_basestring_ascii, if_printable
     settings = find_settings(args)
-    api = connect(settings, backend)
+    console.api = api = connect(settings, backend)
     console.mask = partial(mask, user=settings["user"][0], pwd=settings["password"][0])
     if args.debug:
         console.complain(f"debug: {api!r}: {origins(settings, 'url', 'db', 'user', 'password')}")
     try:
         args.function(args, api, console)
-    except KeyboardInterrupt:
-        console.change_sent = getattr(api, "change_sent", True)
-        raise
     except LoginError as error:
         where = origins(settings, "password", "user", "db")
         error.hint = error.hint or HINTS["login"].format(where)

@@ -23,7 +23,7 @@ import socket
 import ssl
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from http.client import HTTPException, IncompleteRead
 from itertools import islice
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from typing import Any, Callable, TypeVar
 
     T = TypeVar("T")
-    Parse = Callable[[Any], T]  # checks a reply's value: raises BadReplyError if it is wrong
     Book = dict[str, Any]  # {"id": int, "name": str}
 
 
@@ -91,11 +90,7 @@ class ServerError(LibraryError):
 
 
 class BookNotFoundError(ServerError):
-    """No book has one of `ids`, or this user may not see it."""
-
-    def __init__(self, ids: list[int]) -> None:
-        super().__init__(f"there is no book with ID {first_ten(ids)}")
-        self.ids = ids
+    """There is no book with this ID, or this user may not see it."""
 
 
 class UnknownOutcomeError(LibraryError):
@@ -192,10 +187,8 @@ class LibraryAPI:
         and delete books meanwhile. Offsets can't promise that. So only the first page is searched
         for; a second search gives the ids of the rest, which are read page by page.
         """
-        domain: list[Any] = []
-        if title:
-            literal = re.sub(r"[\\%_]", r"\\\g<0>", check_text(title))
-            domain = [["name", "ilike", literal]]
+        literal = re.sub(r"[\\%_]", r"\\\g<0>", check_text(title or ""))
+        domain = [["name", "ilike", literal]] if literal else []
         if limit is not None:
             check_number(limit, "limit")
         kwargs = {"fields": ["name"], "limit": min(FIRST_PAGE, limit or FIRST_PAGE)}
@@ -232,7 +225,7 @@ class LibraryAPI:
         """
         values = {"name": check_text(title)}
         if not self._titles(["id", "in", [check_number(id)]], active_test=False):
-            raise BookNotFoundError([id])
+            raise BookNotFoundError(f"there is no book with ID {id}")
         return self._execute("write", [[id], values], {}, _true)
 
     def write_many(self, titles: Mapping[int, str]) -> tuple[list[int], list[int]]:
@@ -267,7 +260,7 @@ class LibraryAPI:
     def unlink(self, id: int) -> bool:
         """Delete a book and return True. Raises BookNotFoundError if it is missing."""
         if not self.unlink_many([id])[0]:
-            raise BookNotFoundError([id])
+            raise BookNotFoundError(f"there is no book with ID {id}")
         return True
 
     def unlink_many(
@@ -305,8 +298,7 @@ class LibraryAPI:
     def uid(self) -> int:
         """The user's id on the server. The first use reads it from the cache, or logs in."""
         if self._uid is None and self._uid_cache:
-            self._uid = _recall_uid(self._uid_cache)
-            self._uid_is_recalled = self._uid is not None
+            self._uid, self._uid_is_recalled = _recall_uid(self._uid_cache), True
         return self._uid or self._log_in()
 
     def _log_in(self) -> int:
@@ -334,7 +326,7 @@ class LibraryAPI:
         method: str,
         arg_list: list[Any],
         kwarg_dict: dict[str, Any] | None = None,
-        parse: Parse[T] | None = None,
+        parse: Callable[[Any], T] | None = None,
     ) -> T:
         """Call a method of the book model. Returns the reply's value, or the result of `parse`.
 
@@ -356,15 +348,11 @@ class LibraryAPI:
         try:
             return execute_kw(uid)
         except (ServerError, LoginError):
-            if not self._uid_changed(uid):
+            if uid == self._uid and self._uid_is_recalled:
+                self._log_in()
+            if uid == self._uid:  # still, after that login or another thread's
                 raise
         return execute_kw(self.uid)
-
-    def _uid_changed(self, refused: int) -> bool:
-        """Whether there is now another uid. Logs in if the refused one is from the cache."""
-        if refused == self._uid and self._uid_is_recalled:
-            self._log_in()
-        return refused != self._uid  # if not by this login, by that of another thread
 
     def _service(self, name: str) -> Any:
         """Odoo's service "common" or "object", for one call: a ServerProxy on our transport.
@@ -628,14 +616,12 @@ class _Transport(Transport):
         """
         response, body = self.post(handler, request_body, {"Content-Type": b"text/xml"})
         if response.status != 200:
-            fields: Any = response.headers
-            url = f"{host}{handler}"
-            raise ProtocolError(url, response.status, response.reason, fields)
+            raise ProtocolError(handler, response.status, response.reason, response.headers)
         return (_unmarshal(body),)
 
     def post(
         self, path: str, request: bytes, headers: Mapping[str, bytes]
-    ) -> tuple[http.client.HTTPResponse, bytearray]:
+    ) -> tuple[Any, bytearray]:
         """Send a request, once, and return the response and its body.
 
         Raises NotSentError if the request was not sent completely. Raises OSError, HTTPException or
@@ -683,6 +669,7 @@ class _Transport(Transport):
             proxy = _find_proxy(f"{self._host}:{self._port}") if self._is_tls else None
             host, port, headers = proxy or (self._host, self._port, {})
             connection = _Connection(host, port, timeout=_seconds_until(deadline))
+            connection._create_connection = _connect_socket
             connection.default_port = 443 if self._is_tls else 80  # left out of the Host header
             if proxy:
                 what = f"cannot connect through https_proxy, {host}:{port}, to"
@@ -727,11 +714,8 @@ class _Connection(http.client.HTTPConnection):
     """An HTTPConnection over a _Socket."""
 
     sock: Any
+    _create_connection: Any  # http.client's hook: socket.create_connection, unless replaced
     idle_since = 0.0  # by time.monotonic()
-
-    def __init__(self, host: str, port: int, timeout: float) -> None:
-        super().__init__(host, port, timeout)
-        self._create_connection = _connect_socket  # in place of socket.create_connection
 
     def is_reusable(self) -> bool:
         """Whether it was idle only briefly, and the server has neither closed it nor sent anything.
@@ -938,19 +922,13 @@ def _one_line(text: str) -> str:
     return message if len(message) <= 500 else message[:499] + "…"
 
 
-def first_ten(ids: Sequence[int]) -> str:
-    """The first ten IDs as text, and how many more there are."""
-    more = f" and {len(ids) - 10:,} more" if len(ids) > 10 else ""
-    return ", ".join(map(str, ids[:10])) + more
-
-
 def mask(text: str, user: str, pwd: str) -> str:
     """Text from the server, with "***" in place of the password, also where it is escaped.
 
     A password that equals the user's name is left alone: it is no secret, and "admin" is a common
     word in messages.
     """
-    if pwd != user:
+    if pwd not in (user, ""):
         for quoted in (pwd, repr(pwd)[1:-1], escape(pwd)):
             text = text.replace(quoted, "***")
     return text

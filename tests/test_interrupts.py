@@ -31,7 +31,7 @@ SENDING = ("post", "sendall")  # and while it is sent
 # hint, for a change in doubt or for the rest of the work.
 MESSAGES = re.compile(
     r"(?:library\.py: \w+ \d of \d \w+(?:: .*)?\n)?(?:library\.py: error: .* ID 2\n)?"
-    r"library\.py: interrupted(?:; done, but not printed: ID ([0-9 ]+))?\n"
+    r"library\.py: interrupted(?:; done, but perhaps not printed: ID ([0-9 ]+))?\n"
     r"(?:library\.py: (?:(the change may have been made: wait a little, then)|for the rest,)"
     r" run it again with (--skip-existing|the same input)\n)?"
 )

@@ -95,7 +95,7 @@ class StreamTests(ProcessTestCase):
         one, two, three, four = self.api.create_many(["Emma"] * 4)
         books = self.write_file(b'{"id": %d, "name": "Pamela"}\n' % four, "books")
         reason = "cannot write the output: No space left on device"
-        error, done = f"library.py: error: {reason}", "; done, but not printed: ID"
+        error, done = f"library.py: error: {reason}", "; done, but perhaps not printed: ID"
         part = f"library.py: error: lines 1 to 1000: {reason}{done}"
         line = f"library.py: error: line 1: {reason}{done}"
         again = "library.py: once the cause is gone, run it again with --skip-existing\n"
@@ -145,7 +145,7 @@ class StreamTests(ProcessTestCase):
     def test_streams_that_are_closed(self) -> None:
         error = "library.py: error: cannot write the output: not writable"
         self.check_shells(
-            ("$library add Emma >&-", 1, "", rf"{error}; done, but not printed: ID \d+\n"),
+            ("$library add Emma >&-", 1, "", rf"{error}; done, but perhaps not printed: ID \d+\n"),
             ("$library list no-such-book >&-", 0, "", ""),
             ("$library add -q Emma 2>&-", 0, r"\d+\n", ""),
             ("$library del x 2>&-", 2, "", ""),
@@ -298,7 +298,7 @@ class SignalTests(ProcessTestCase):
             before, filled = filled, waiting_in(process.stdout.fileno())
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-        deleted = f"; done, but not printed: ID {ids[0]} to {ids[-1]}"
+        deleted = f"; done, but perhaps not printed: ID {ids[0]} to {ids[-1]}"
         self.assertEqual(err, f"library.py: interrupted{deleted}\n")
         self.assertEqual(process.returncode, -signal.SIGINT)
 

@@ -277,7 +277,9 @@ class SettingsTests(CommandLineTestCase):
                 self.check_error(err=err)
                 self.assertNotIn("hunter2", self.run_cli("list", "--debug")[2])
         path = self.write_file(b"[DEFAULT]\npassword = \xff")
-        self.check_error("--config", path, err=f"cannot read {path}: not UTF-8 text")
+        os.chmod(path, 0o600)
+        err = f"password in [DEFAULT] of {path} can't hold text that is not valid UTF-8"
+        self.check_error("--config", path, err=err)
 
     # The prompt
 
