@@ -151,8 +151,10 @@ class LibraryAPI:
             check_text(text, name)
         if not re.fullmatch(r"(?a)[\w.-]+|[0-9A-Fa-f:.]+", host):
             raise ValueError("host must be a name or an address in ASCII, not a URL")
-        if scheme not in ("http", "https") or type(port) is not int or not 1 <= port <= 65535:
-            raise ValueError(f"not http or https, or not a port: {scheme!r}, {port!r}")
+        if scheme not in ("http", "https"):
+            raise ValueError(f"scheme must be http or https, not {scheme!r}")
+        if type(port) is not int or not 1 <= port <= 65535:
+            raise ValueError(f"port must be a number from 1 to 65535, not {port!r}")
         if not isinstance(timeout, (int, float)) or not 0 < timeout <= 1e6:
             raise ValueError(f"timeout must be seconds, above 0 and up to 1000000, not {timeout!r}")
         self.host, self.port, self.scheme = host, port, scheme

@@ -49,6 +49,7 @@ class LibraryAPI(library_xmlrpc.LibraryAPI):
     """The books of one Odoo database, as library_xmlrpc's; `pwd` is the API key of a user."""
 
     def _service(self, name: str) -> Any:
+        self.transport.has_sent = False  # see change_sent
         return _Service(self)
 
 
