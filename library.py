@@ -199,10 +199,11 @@ def parse_arguments(argv: Sequence[str]) -> Namespace:
     wrong = ""
     if rest:
         wrong = f"unrecognized argument: {rest[0].partition('=')[0]}"  # its value may be secret
-        if args.command != "del" and re.match("-[^-]", rest[0]):
-            hint = HINTS["dash"]
-        elif vars(args).get("title") and not rest[0].startswith("-"):
+        has_title = bool(vars(args).get("title"))
+        if has_title and not rest[0].startswith("-"):
             hint = HINTS["quotes"]
+        elif not has_title and args.command != "del" and re.match("-[^-]", rest[0]):
+            hint = HINTS["dash"]
     elif args.quiet and args.json:
         wrong = "--quiet and --json exclude each other"
     elif len(files) > 1:

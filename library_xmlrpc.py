@@ -189,7 +189,7 @@ class LibraryAPI:
         and delete books meanwhile. Offsets can't promise that. So only the first page is searched
         for; a second search gives the ids of the rest, which are read page by page.
         """
-        literal = re.sub(r"[\\%_]", r"\\\g<0>", check_text(title or ""))
+        literal = re.sub(r"[\\%_]", r"\\\g<0>", "" if title is None else check_text(title))
         domain = [["name", "ilike", literal]] if literal else []
         if limit is not None:
             check_number(limit, "limit")
@@ -332,7 +332,7 @@ class LibraryAPI:
     ) -> T:
         """Call a method of the book model. Returns the reply's value, or the result of `parse`.
 
-        Any method that is not in QUESTIONS counts as a change.
+        Any method that is not in QUESTIONS counts as a change. The arguments are sent unchecked.
 
         If the server refuses a call with a uid from the cache, the uid may be stale, which Odoo
         reports in several ways. So we log in, and call again if the uid is another one: the refused

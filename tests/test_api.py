@@ -40,7 +40,7 @@ del NAMES["\t"], NAMES["\n"]
 # What it carries exactly, odd as it is.
 TITLES = ["", " ", "\t", "a\nb\n", "\x7f\x85\x9f\xa0", "\u2028\u2029\u202e\ufeff", "&<>]]>\"'"]
 TITLES += ["\ud7ff\ue000\ufdd0\ufffd\U0001fffe\U0001ffff\U0010ffff", "x" * 100_000]
-NO_TEXT: tuple[Any, ...] = (None, 1, b"a", "a\x1bb", "a\rb", "a\udce9b")
+NO_TEXT: tuple[Any, ...] = (None, 0, 1, b"a", "a\x1bb", "a\rb", "a\udce9b")
 NO_NUMBERS: tuple[Any, ...] = (0, -1, 2**31, True, 1.0, "1")
 
 

@@ -888,6 +888,8 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
             (("add",), "see library.py add --help"),
             (("add", "Moby", "Dick"), "put a title of several words in quotes"),
             (("del", "-x"), "see library.py del --help"),
+            (("list", "-f", "x"), "see library.py list --help"),
+            (("add", "Emma", "-x"), "see library.py add --help"),
             (("list", "-x"), dash),
             (("add", "-x-"), dash),
             (("set", "7", "-x"), dash),
