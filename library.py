@@ -456,7 +456,11 @@ def ask_password(whose: str) -> tuple[str, str]:
         with contextlib.suppress(GetPassWarning, EOFError, UnicodeError, OSError):
             if os.name == "nt":
                 open("CONIN$").close()  # OSError without a console: getpass would wait forever
-            pwd = getpass(printable(f"Password of {whose}: "))
+            try:
+                pwd = getpass(printable(f"Password of {whose}: "))
+            except (EOFError, UnicodeError, KeyboardInterrupt):
+                sys.stderr.write("\n")  # getpass leaves the cursor behind the prompt
+                raise
     if not pwd:
         raise ConfigError(f"no password for {whose}", hint=HINTS["no password"])
     return pwd, "the prompt"

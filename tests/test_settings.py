@@ -286,9 +286,10 @@ class SettingsTests(CommandLineTestCase):
     @unittest.skipIf(os.name == "nt", "no test can type at a terminal of Windows")
     def test_a_prompt_on_a_terminal(self) -> None:
         """On the controlling terminal, whatever standard input is."""
-        cases = dict.fromkeys((b"\x04", b"\n", b"\xe9\xff\n"), (2, "", NO_PASSWORD))
+        cases = dict.fromkeys((b"\x04", b"\xe9\xff\n"), (2, "", f"\n{NO_PASSWORD}"))
+        cases[b"\n"] = 2, "", NO_PASSWORD  # after which the terminal has begun a line
         cases[b"typed secret\n"] = 0, "typed secret\n", ""
-        cases[b"\x03"] = 130, "", "library.py: interrupted\n"
+        cases[b"\x03"] = 130, "", "\nlibrary.py: interrupted\n"
         terminals = [os.openpty() for _ in cases]
         started = [self.start_at(os.ttyname(end)) for _, end in terminals]
         for (terminal, end), process, typed in zip(terminals, started, cases):
