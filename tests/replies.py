@@ -52,5 +52,3 @@ def trickles(reply: bytes, after: int) -> Answer:
 
 
 TRUE = xml("<value><boolean>1</boolean></value>")
-# What search_read finds.
-BOOK_1 = http(xmlrpc.client.dumps(([{"id": 1, "name": "Emma"}],), methodresponse=True).encode())

@@ -23,6 +23,7 @@ from library_xmlrpc import (
     LibraryError,
     ServerError,
     UnknownOutcomeError,
+    mask,
 )
 from tests.proxy import Answer, Exchange
 from tests.replies import http, sends
@@ -109,6 +110,9 @@ class ArgumentTests(unittest.TestCase):
         for host, shown in (("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")):
             shown = f"<LibraryAPI http://{shown}:1 db='odoo-dev' user='admin'>"
             self.assertEqual(repr(LibraryAPI(**{**self.settings, "host": host})), shown)
+
+    def test_a_password_that_is_not_there_is_not_masked(self) -> None:
+        self.assertEqual(mask("No.", "eva", ""), "No.")
 
     def test_what_is_public(self) -> None:
         names: dict[str, Any] = {}

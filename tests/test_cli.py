@@ -556,7 +556,7 @@ class FileTests(CatalogueTestCase):
     def test_del_file(self) -> None:
         """A book that has another title by now is no longer the one in the file."""
         self.store(*"abcdefg")
-        path = self.write_lines((1, "a"), 2, '{"id": 3}', " 4 ", "", (5, "E"), (6, "f "), 98, 1)
+        path = self.write_lines((1, "a"), 2, '{"id": 3}', " 4 ", "", (5, "E"), (6, "f "), 98, 1, 5)
         deleted = "".join(f"Book with ID {id} was deleted.\n" for id in (1, 2, 3, 4))
         err = said("deleted 4 of 7 books", f"{NO_BOOK}98", f"{RENAMED}5, 6")
         self.check("del", "--file", path, status=1, out=deleted, err=err)
@@ -922,6 +922,7 @@ class UsageTests(StandInTestCase, CommandLineTestCase):
             for argv in (("set", id, "Emma"), ("del", "1", id), ("del", "--", id, "1")):
                 self.check_usage(*argv, err=f"ID{must}")
             self.check_usage("list", "--limit", id, err=f"--limit{must}")
+        self.check_usage("del", "9" * 25, err="ID must be from 1 to 2147483647, not 9+")
 
 
 class HelpTests(CommandLineTestCase):

@@ -175,7 +175,8 @@ class SettingsTests(CommandLineTestCase):
             ("--user=eva", WHOSE),
         ):
             self.check_error(option, err=f"no password for {whose}", hint=SET_PASSWORD)
-        self.check_settings("--url", DEFAULT_URL, "--user", "admin")
+        for url in (DEFAULT_URL, f" {DEFAULT_URL}/web ", DEFAULT_URL.upper()):
+            self.check_settings("--url", url, "--user", "admin")
 
     # The file
 
